@@ -6,7 +6,9 @@
 //! Nothing here knows which dots are covered, or who is connected.
 
 pub mod address;
+pub mod batch;
 pub mod cell;
+pub mod codec;
 pub mod packed;
 pub mod page;
 
