@@ -463,7 +463,10 @@ fn a_node_that_drops_losers_at_apply_breaks_the_laws() {
     let orders = [[&old, &newest, &third], [&newest, &third, &old]];
     let ends = orders.map(|order| {
         let (mut right, mut wrong) = (Node::default(), Node::default());
-        order.iter().for_each(|op| (right.deliver(op), deliver_eagerly(&mut wrong, op)).0);
+        for op in order {
+            right.deliver(op);
+            deliver_eagerly(&mut wrong, op);
+        }
         (right.tidy(), wrong.tidy())
     });
     assert_eq!(ends[0].0, ends[1].0);
