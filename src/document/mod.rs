@@ -6,10 +6,23 @@
 //! Nothing here knows which dots are covered, or who is connected.
 
 pub mod address;
+pub mod builtin;
 pub mod cell;
+mod field;
+pub mod infer;
 pub mod packed;
 pub mod page;
+pub mod plan;
+mod reading;
+pub mod schema;
+#[cfg(test)]
+mod stories;
+pub mod view;
 
 pub use address::{Address, AddressError};
+pub use builtin::builtin;
 pub use cell::{CellKey, CellRef, EntryRef};
 pub use packed::Document;
+pub use plan::{Edit, PlanError, PlannedOp, Planner, Write, plan};
+pub use schema::{Field, Schema, SchemaError};
+pub use view::{DocumentView, Sibling, etag, exists};
