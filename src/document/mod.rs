@@ -3,11 +3,16 @@
 //! A document is a set of *cells*; a cell's state is its *entries*. Everything a node stores or sends is built of these
 //! two. Start with [`cell`], then [`page`] (many cells in one allocation), then [`packed`] (many pages, one document).
 //!
+//! What the cells mean is said by a [`schema`], or inferred ([`infer`]). A [`plan`](plan::plan) turns a wished write into
+//! ops, `field` by field; a [`view`] reads a document back, by the rules in `reading`. `stories` tells both by example.
+//!
 //! Nothing here knows which dots are covered, or who is connected.
 
 pub mod address;
+pub mod batch;
 pub mod builtin;
 pub mod cell;
+pub mod codec;
 mod field;
 pub mod infer;
 pub mod packed;
