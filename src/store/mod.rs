@@ -1,1 +1,43 @@
-//! (being built)
+//! Floor 7: disks.
+//!
+//! A store keeps what the engine asks it to keep ([`crate::engine::persist`]): six ordered maps, written in batches that
+//! take effect together or not at all. Start with [`Store`] in `contract.rs`; [`open`] gives you one; [`DataDir`] is the
+//! directory around it, with the lock and the node's key.
+//!
+//! ```text
+//! contract    what a store promises, and how it fails
+//! checked     the half every backend shares: checksums, trees, panics, the space reserve
+//! memory, sled, redb    the backends: one flat ordered map each
+//! open        the directory's layout and format
+//! datadir     the lock, the key, free space
+//! quarantine  what to do with a damaged store
+//! ```
+//!
+//! Nothing in `store` knows what the bytes mean. Nothing in it deletes a damaged store. No record leaves it whose
+//! checksum is wrong. What it cannot see is a record that is missing, or an old one that is whole: the caller's state
+//! digest finds those.
+mod checked;
+mod contract;
+mod datadir;
+mod durable;
+mod memory;
+mod open;
+mod quarantine;
+mod record;
+mod redb;
+mod sled;
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod damage;
+#[cfg(test)]
+mod speed;
+
+pub use contract::{Changed, Durability, KEY_BYTES_MAX, Store, StoreError};
+pub use datadir::{DataDir, DataDirError};
+pub use memory::Memory;
+pub use open::{OpenError, StoreKind, open};
+pub use quarantine::{Salvaged, quarantine, salvage};

@@ -1,0 +1,231 @@
+//! The half of a store that every backend shares.
+//!
+//! A backend is one flat ordered map. [`Checked`] makes a [`Store`] of it: it folds the trees into the flat map, seals
+//! each record with its checksum, turns a panic inside the backend into `Damaged`, keeps a reserve of free space, and
+//! reopens a backend that a full or failing disk has stopped.
+
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use super::contract::{Changed, Durability, KEY_BYTES_MAX, Store, StoreError};
+use super::durable;
+use super::record::{end_of, flat_key, seal, unseal};
+use crate::engine::persist::{Tree, WriteBatch};
+
+/// A flat ordered map on a disk. It may panic: the caller catches it.
+pub(super) trait Backend: Send {
+    /// All writes or none. `None` removes.
+    fn write(&mut self, writes: Vec<FlatWrite>, durability: Durability) -> Result<(), StoreError>;
+
+    fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Visits the keys in `from..to`, upwards or downwards, until the visitor breaks.
+    fn scan(&self, from: &[u8], to: &[u8], order: Order, visit: FlatVisit<'_>) -> Result<(), StoreError>;
+
+    fn size_bytes(&self) -> Result<u64, StoreError>;
+}
+
+pub(super) type FlatWrite = (Vec<u8>, Option<Vec<u8>>);
+pub(super) type FlatVisit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
+pub(super) type Opener = Box<dyn Fn() -> Result<Box<dyn Backend>, StoreError> + Send>;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Order {
+    Up,
+    Down,
+}
+
+/// Space a store leaves free on its disk: what the backends need to open again after a crash (sled writes a snapshot and
+/// overwrites a segment of 2 MiB, redb its allocator's state), twice over.
+const RESERVE_BYTES: u64 = 8 << 20;
+/// How far a batch can grow on its way to the disk, at most: pages are rewritten around each record.
+const GROWTH_MAX: u64 = 4;
+
+pub(super) struct Checked {
+    backend: Option<Box<dyn Backend>>,
+    opener: Opener,
+    /// The directory whose free space counts; `None` for memory.
+    dir: Option<PathBuf>,
+    /// Set by a write that failed inside the backend: it must be reopened before the next one.
+    stopped: bool,
+    /// Set by the first panic. What the backend says afterwards means nothing, so it is not asked again.
+    damaged: OnceLock<String>,
+}
+
+impl Checked {
+    pub fn open(opener: Opener, dir: Option<PathBuf>) -> Result<Self, StoreError> {
+        let backend = open_backend(&opener)?;
+        Ok(Self { backend: Some(backend), opener, dir, stopped: false, damaged: OnceLock::new() })
+    }
+
+    /// Reads a tree with every record's verdict: `None` stands for a value that failed its checksum.
+    /// Returns whether the scan reached the end of the tree.
+    pub fn scan_verdicts(&self, tree: Tree, order: Order, visit: VerdictVisit<'_>) -> Result<(), StoreError> {
+        let (from, to) = (flat_key(tree, b""), end_of(tree));
+        self.scan(&from, &to, order, &mut |key, sealed| visit(key, unseal(tree, key, sealed)))
+    }
+
+    /// Scans with the trees' tags cut off, panics caught, and keys out of order refused: a damaged tree page can lead a
+    /// scan in a circle.
+    fn scan(&self, from: &[u8], to: &[u8], order: Order, visit: FlatVisit<'_>) -> Result<(), StoreError> {
+        let mut last: Option<Vec<u8>> = None;
+        let mut astray = false;
+        self.guard(|backend| {
+            backend.scan(from, to, order, &mut |flat, sealed| {
+                let forward = last.as_deref().is_none_or(|last| match order {
+                    Order::Up => last < flat,
+                    Order::Down => last > flat,
+                });
+                let (true, Some((_, key))) = (forward && from <= flat && flat < to, flat.split_first()) else {
+                    astray = true;
+                    return ControlFlow::Break(());
+                };
+                last = Some(flat.to_vec());
+                visit(key, sealed)
+            })
+        })?;
+        if astray {
+            return Err(self.condemn("keys come out of order".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn guard<T>(&self, ask: impl FnOnce(&dyn Backend) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.alive()?;
+        let Some(backend) = &self.backend else { return Err(closed()) };
+        catch(|| ask(backend.as_ref())).map_err(|error| self.remember(error))
+    }
+
+    fn alive(&self) -> Result<(), StoreError> {
+        self.damaged.get().map_or(Ok(()), |what| Err(StoreError::Damaged { what: what.clone() }))
+    }
+
+    fn remember(&self, error: StoreError) -> StoreError {
+        match error {
+            StoreError::Damaged { what } => self.condemn(what),
+            error => error,
+        }
+    }
+
+    fn condemn(&self, what: String) -> StoreError {
+        let _ = self.damaged.set(what.clone());
+        StoreError::Damaged { what }
+    }
+
+    /// Refusing early is cheap and changes nothing; a disk that fills up inside a backend stops that backend.
+    fn check_space(&self, batch_bytes: u64) -> Result<(), StoreError> {
+        let Some(dir) = &self.dir else { return Ok(()) };
+        let free_bytes = durable::free_bytes(dir).map_err(|cause| StoreError::from_io(cause, Changed::Nothing))?;
+        let needed_bytes = RESERVE_BYTES + GROWTH_MAX * batch_bytes;
+        if free_bytes < needed_bytes {
+            let cause = format!("{free_bytes} bytes free, {needed_bytes} needed with the reserve");
+            return Err(StoreError::Full { cause, changed: Changed::Nothing });
+        }
+        Ok(())
+    }
+
+    fn reopen(&mut self) -> Result<(), StoreError> {
+        // The old backend holds the file lock: it must be gone first.
+        drop_backend(self.backend.take());
+        self.backend = Some(open_backend(&self.opener).map_err(|error| self.remember(error))?);
+        self.stopped = false;
+        Ok(())
+    }
+}
+
+pub(super) type VerdictVisit<'a> = &'a mut dyn FnMut(&[u8], Option<&[u8]>) -> ControlFlow<()>;
+
+impl Store for Checked {
+    fn apply(&mut self, batch: &WriteBatch, durability: Durability) -> Result<(), StoreError> {
+        self.alive()?;
+        let mut writes = Vec::with_capacity(batch.writes.len());
+        let mut batch_bytes = 0;
+        for write in &batch.writes {
+            if write.key.len() > KEY_BYTES_MAX {
+                return Err(StoreError::KeyTooLong { len: write.key.len() });
+            }
+            let sealed = write.value.as_ref().map(|value| seal(write.tree, &write.key, value));
+            batch_bytes += (write.key.len() + sealed.as_ref().map_or(0, Vec::len)) as u64;
+            writes.push((flat_key(write.tree, &write.key), sealed));
+        }
+        self.check_space(batch_bytes)?;
+        if self.stopped || self.backend.is_none() {
+            self.reopen()?;
+        }
+        let Some(backend) = &mut self.backend else { return Err(closed()) };
+        let result = catch(|| backend.write(writes, durability)).map_err(|error| self.remember(error));
+        self.stopped = result.is_err();
+        result
+    }
+
+    fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(sealed) = self.guard(|backend| backend.read(&flat_key(tree, key)))? else { return Ok(None) };
+        match unseal(tree, key, &sealed) {
+            Some(value) => Ok(Some(value.to_vec())),
+            None => Err(wrong_checksum(tree, key)),
+        }
+    }
+
+    fn range(
+        &self,
+        tree: Tree,
+        from: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let mut bad = None;
+        self.scan(
+            &flat_key(tree, from),
+            &end_of(tree),
+            Order::Up,
+            &mut |key, sealed| match unseal(tree, key, sealed) {
+                Some(value) => visit(key, value),
+                None => {
+                    bad = Some(wrong_checksum(tree, key));
+                    ControlFlow::Break(())
+                }
+            },
+        )?;
+        bad.map_or(Ok(()), Err)
+    }
+
+    fn size_bytes(&self) -> Result<u64, StoreError> {
+        self.guard(|backend| backend.size_bytes())
+    }
+}
+
+impl Drop for Checked {
+    fn drop(&mut self) {
+        drop_backend(self.backend.take());
+    }
+}
+
+fn open_backend(opener: &Opener) -> Result<Box<dyn Backend>, StoreError> {
+    catch(opener)
+}
+
+/// A backend flushes when it is dropped, and may panic there as anywhere.
+fn drop_backend(backend: Option<Box<dyn Backend>>) {
+    let _ = catch_unwind(AssertUnwindSafe(move || drop(backend)));
+}
+
+fn catch<T>(ask: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(ask)).unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<String>().map(String::as_str);
+        let words = words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        // A backend prints whole pages into its panics.
+        let words: String = words.chars().take(200).collect();
+        Err(StoreError::Damaged { what: format!("the backend panicked: {words}") })
+    })
+}
+
+fn wrong_checksum(tree: Tree, key: &[u8]) -> StoreError {
+    let key: String = key.iter().take(32).flat_map(|byte| byte.escape_ascii()).map(char::from).collect();
+    StoreError::Damaged { what: format!("record `{key}` of {} has a wrong checksum", tree.name()) }
+}
+
+fn closed() -> StoreError {
+    let cause = std::io::Error::other("the store could not be reopened after a failed write");
+    StoreError::Io { cause, changed: Changed::Nothing }
+}
