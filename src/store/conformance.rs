@@ -139,7 +139,7 @@ fn reopening_keeps_durable_writes_and_those_before(disk: &Disk) {
 
 fn sizes_from_nothing_to_a_mebibyte(disk: &Disk) {
     let mut store = disk.open();
-    let sizes = [0, 1, 16_375, 16_376, 16_377, 32_768, 65_535, 1 << 20, (1 << 20) + 1];
+    let sizes = [0usize, 1, 16_375, 16_376, 16_377, 32_768, 65_535, 1 << 20, (1 << 20) + 1];
     let value = |size: usize| (0..size).map(|i| (i * 31 + size) as u8).collect::<Vec<u8>>();
     for size in sizes {
         let mut batch = WriteBatch::default();
