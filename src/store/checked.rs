@@ -1,9 +1,11 @@
 //! The half of a store that every backend shares.
 //!
 //! A backend is one flat ordered map. [`Checked`] makes a [`Store`] of it: it folds the trees into the flat map, seals
-//! each record with its checksum, turns a panic inside the backend into `Damaged`, keeps a reserve of free space, and
-//! reopens a backend that a full or failing disk has stopped.
+//! each record with its checksum and each tree with its tally, turns a panic inside the backend into `Damaged`, keeps a
+//! reserve of free space, and reopens a backend that a full or failing disk has stopped.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -11,13 +13,17 @@ use std::sync::OnceLock;
 
 use super::contract::{Changed, Durability, KEY_BYTES_MAX, Store, StoreError};
 use super::durable;
-use super::record::{end_of, flat_key, seal, unseal};
+use super::record::{checksum_of, end_of, flat_key, seal, tally_key, tree_of, unseal};
+use super::tally::Tally;
 use crate::engine::persist::{Tree, WriteBatch};
 
 /// A flat ordered map on a disk. It may panic: the caller catches it.
 pub(super) trait Backend: Send {
     /// All writes or none. `None` removes.
-    fn write(&mut self, writes: Vec<FlatWrite>, durability: Durability) -> Result<(), StoreError>;
+    fn write(&mut self, writes: &FlatWrites, durability: Durability) -> Result<(), StoreError>;
+
+    /// The first 8 bytes of each value, for those keys that have one of that length.
+    fn checksums(&self, keys: &mut dyn Iterator<Item = &Vec<u8>>) -> Result<Vec<Option<u64>>, StoreError>;
 
     fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
@@ -27,7 +33,7 @@ pub(super) trait Backend: Send {
     fn size_bytes(&self) -> Result<u64, StoreError>;
 }
 
-pub(super) type FlatWrite = (Vec<u8>, Option<Vec<u8>>);
+pub(super) type FlatWrites = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 pub(super) type FlatVisit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
 pub(super) type Opener = Box<dyn Fn() -> Result<Box<dyn Backend>, StoreError> + Send>;
 
@@ -48,20 +54,24 @@ pub(super) struct Checked {
     opener: Opener,
     /// The directory whose free space counts; `None` for memory.
     dir: Option<PathBuf>,
-    /// Set by a write that failed inside the backend: it must be reopened before the next one.
+    /// By tree; `None` for one that is damaged itself.
+    tallies: Tallies,
+    /// Set by a write that failed inside the backend: it must be reopened before the next one. Until then the tallies
+    /// may be those of one batch earlier.
     stopped: bool,
     /// Set by the first panic. What the backend says afterwards means nothing, so it is not asked again.
     damaged: OnceLock<String>,
 }
 
+type Tallies = BTreeMap<Tree, Option<Tally>>;
+
 impl Checked {
     pub fn open(opener: Opener, dir: Option<PathBuf>) -> Result<Self, StoreError> {
-        let backend = open_backend(&opener)?;
-        Ok(Self { backend: Some(backend), opener, dir, stopped: false, damaged: OnceLock::new() })
+        let (backend, tallies) = open_backend(&opener)?;
+        Ok(Self { backend: Some(backend), opener, dir, tallies, stopped: false, damaged: OnceLock::new() })
     }
 
     /// Reads a tree with every record's verdict: `None` stands for a value that failed its checksum.
-    /// Returns whether the scan reached the end of the tree.
     pub fn scan_verdicts(&self, tree: Tree, order: Order, visit: VerdictVisit<'_>) -> Result<(), StoreError> {
         let (from, to) = (flat_key(tree, b""), end_of(tree));
         self.scan(&from, &to, order, &mut |key, sealed| visit(key, unseal(tree, key, sealed)))
@@ -114,6 +124,37 @@ impl Checked {
         StoreError::Damaged { what }
     }
 
+    /// The tallies of the trees that these writes touch, as they will be.
+    fn tally(&self, writes: &FlatWrites) -> Result<Tallies, StoreError> {
+        let mut tallies = Tallies::new();
+        let old = self.guard(|backend| backend.checksums(&mut writes.keys()))?;
+        for ((key, value), old) in writes.iter().zip(old) {
+            let Some(tree) = tree_of(key) else { continue };
+            let tally = match tallies.entry(tree) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => new.insert(Some(self.trusted_tally(tree)?)),
+            };
+            let Some(tally) = tally else { continue };
+            old.into_iter().for_each(|old| tally.take(old));
+            value.as_deref().and_then(checksum_of).into_iter().for_each(|new| tally.add(new));
+        }
+        Ok(tallies)
+    }
+
+    fn compare(&self, tree: Tree, seen: Tally) -> Result<(), StoreError> {
+        let expected = self.trusted_tally(tree)?;
+        if seen == expected {
+            return Ok(());
+        }
+        let (name, seen, expected) = (tree.name(), seen.count, expected.count);
+        Err(self.condemn(format!("{name} has {seen} records that are not the {expected} written")))
+    }
+
+    fn trusted_tally(&self, tree: Tree) -> Result<Tally, StoreError> {
+        let damaged = || self.condemn(format!("the tally of {} has a wrong checksum", tree.name()));
+        self.tallies.get(&tree).copied().unwrap_or(Some(Tally::default())).ok_or_else(damaged)
+    }
+
     /// Refusing early is cheap and changes nothing; a disk that fills up inside a backend stops that backend.
     fn check_space(&self, batch_bytes: u64) -> Result<(), StoreError> {
         let Some(dir) = &self.dir else { return Ok(()) };
@@ -129,8 +170,8 @@ impl Checked {
     fn reopen(&mut self) -> Result<(), StoreError> {
         // The old backend holds the file lock: it must be gone first.
         drop_backend(self.backend.take());
-        self.backend = Some(open_backend(&self.opener).map_err(|error| self.remember(error))?);
-        self.stopped = false;
+        let (backend, tallies) = open_backend(&self.opener).map_err(|error| self.remember(error))?;
+        (self.backend, self.tallies, self.stopped) = (Some(backend), tallies, false);
         Ok(())
     }
 }
@@ -140,7 +181,7 @@ pub(super) type VerdictVisit<'a> = &'a mut dyn FnMut(&[u8], Option<&[u8]>) -> Co
 impl Store for Checked {
     fn apply(&mut self, batch: &WriteBatch, durability: Durability) -> Result<(), StoreError> {
         self.alive()?;
-        let mut writes = Vec::with_capacity(batch.writes.len());
+        let mut writes = FlatWrites::new();
         let mut batch_bytes = 0;
         for write in &batch.writes {
             if write.key.len() > KEY_BYTES_MAX {
@@ -148,15 +189,22 @@ impl Store for Checked {
             }
             let sealed = write.value.as_ref().map(|value| seal(write.tree, &write.key, value));
             batch_bytes += (write.key.len() + sealed.as_ref().map_or(0, Vec::len)) as u64;
-            writes.push((flat_key(write.tree, &write.key), sealed));
+            writes.insert(flat_key(write.tree, &write.key), sealed);
         }
         self.check_space(batch_bytes)?;
         if self.stopped || self.backend.is_none() {
             self.reopen()?;
         }
+        let tallies = self.tally(&writes)?;
+        for (tree, tally) in &tallies {
+            writes.insert(tally_key(*tree), tally.map(|tally| tally.to_bytes(*tree)));
+        }
         let Some(backend) = &mut self.backend else { return Err(closed()) };
-        let result = catch(|| backend.write(writes, durability)).map_err(|error| self.remember(error));
+        let result = catch(|| backend.write(&writes, durability)).map_err(|error| self.remember(error));
         self.stopped = result.is_err();
+        if result.is_ok() {
+            self.tallies.extend(tallies);
+        }
         result
     }
 
@@ -174,20 +222,24 @@ impl Store for Checked {
         from: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        let mut bad = None;
-        self.scan(
-            &flat_key(tree, from),
-            &end_of(tree),
-            Order::Up,
-            &mut |key, sealed| match unseal(tree, key, sealed) {
-                Some(value) => visit(key, value),
-                None => {
-                    bad = Some(wrong_checksum(tree, key));
-                    ControlFlow::Break(())
-                }
-            },
-        )?;
-        bad.map_or(Ok(()), Err)
+        let (mut bad, mut seen, mut to_the_end) = (None, Tally::default(), true);
+        self.scan(&flat_key(tree, from), &end_of(tree), Order::Up, &mut |key, sealed| {
+            let Some(value) = unseal(tree, key, sealed) else {
+                bad = Some(wrong_checksum(tree, key));
+                return ControlFlow::Break(());
+            };
+            checksum_of(sealed).into_iter().for_each(|sum| seen.add(sum));
+            let flow = visit(key, value);
+            to_the_end = flow.is_continue();
+            flow
+        })?;
+        if let Some(error) = bad {
+            return Err(error);
+        }
+        if from.is_empty() && to_the_end && !self.stopped {
+            self.compare(tree, seen)?;
+        }
+        Ok(())
     }
 
     fn size_bytes(&self) -> Result<u64, StoreError> {
@@ -201,8 +253,17 @@ impl Drop for Checked {
     }
 }
 
-fn open_backend(opener: &Opener) -> Result<Box<dyn Backend>, StoreError> {
-    catch(opener)
+fn open_backend(opener: &Opener) -> Result<(Box<dyn Backend>, Tallies), StoreError> {
+    catch(|| {
+        let backend = opener()?;
+        let mut tallies = Tallies::new();
+        for tree in Tree::ALL {
+            // A tree that was never written has no tally, and should have no records.
+            let Some(bytes) = backend.read(&tally_key(tree))? else { continue };
+            tallies.insert(tree, Tally::from_bytes(tree, &bytes));
+        }
+        Ok((backend, tallies))
+    })
 }
 
 /// A backend flushes when it is dropped, and may panic there as anywhere.

@@ -19,7 +19,8 @@ pub trait Store: Send {
     fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// Visits the keys at and above `from` in key order until the visitor breaks. Stops with `Damaged` at the first
-    /// record that cannot be trusted; records visited before it were good.
+    /// record that cannot be trusted; records visited before it were good. A scan from the empty key to the end also
+    /// finds missing records: `Damaged`, after the last visit.
     fn range(
         &self,
         tree: Tree,

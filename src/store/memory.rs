@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::checked::{Backend, Checked, FlatVisit, FlatWrite, Order};
+use super::checked::{Backend, Checked, FlatVisit, FlatWrites, Order};
 use super::contract::{Changed, Durability, Store, StoreError};
-use super::record::flat_key;
+use super::record::{checksum_of, flat_key};
 use crate::engine::persist::Tree;
 
 /// A disk in memory. Clones are the same disk.
@@ -37,6 +37,11 @@ impl Memory {
         let disk = Arc::clone(&self.disk);
         let opener = move || Ok(Box::new(Handle { disk: Arc::clone(&disk) }) as Box<dyn Backend>);
         Ok(Box::new(Checked::open(Box::new(opener), None)?))
+    }
+
+    #[cfg(test)]
+    pub(super) fn raw(&self) -> Box<dyn Backend> {
+        Box::new(Handle { disk: Arc::clone(&self.disk) })
     }
 
     /// Makes the `nth` apply from now (1 is the next) fail with an I/O error and change nothing.
@@ -75,16 +80,16 @@ impl Memory {
 }
 
 impl Disk {
-    fn write(&mut self, writes: Vec<FlatWrite>, durability: Durability) -> Result<(), StoreError> {
+    fn write(&mut self, writes: &FlatWrites, durability: Durability) -> Result<(), StoreError> {
         self.applies += 1;
         if self.failing_apply == Some(self.applies) {
             let cause = std::io::Error::other("fault ordered by a test");
             return Err(StoreError::Io { cause, changed: Changed::Nothing });
         }
-        self.check_capacity(&writes)?;
+        self.check_capacity(writes)?;
         for (key, value) in writes {
-            let old = set(&mut self.now, key.clone(), value);
-            self.unsynced.entry(key).or_insert(old);
+            let old = set(&mut self.now, key.clone(), value.clone());
+            self.unsynced.entry(key.clone()).or_insert(old);
         }
         if durability == Durability::Durable {
             self.unsynced.clear();
@@ -93,7 +98,7 @@ impl Disk {
     }
 
     /// An upper bound: overwritten values are not given back.
-    fn check_capacity(&self, writes: &[FlatWrite]) -> Result<(), StoreError> {
+    fn check_capacity(&self, writes: &FlatWrites) -> Result<(), StoreError> {
         let Some(capacity_bytes) = self.capacity_bytes else { return Ok(()) };
         let new_bytes: usize =
             writes.iter().filter_map(|(key, value)| value.as_ref().map(|value| key.len() + value.len())).sum();
@@ -128,8 +133,13 @@ impl Handle {
 }
 
 impl Backend for Handle {
-    fn write(&mut self, writes: Vec<FlatWrite>, durability: Durability) -> Result<(), StoreError> {
+    fn write(&mut self, writes: &FlatWrites, durability: Durability) -> Result<(), StoreError> {
         self.lock().write(writes, durability)
+    }
+
+    fn checksums(&self, keys: &mut dyn Iterator<Item = &Vec<u8>>) -> Result<Vec<Option<u64>>, StoreError> {
+        let disk = self.lock();
+        Ok(keys.map(|key| disk.now.get(key).and_then(|sealed| checksum_of(sealed))).collect())
     }
 
     fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
@@ -218,7 +228,7 @@ mod tests {
         let memory = Memory::new();
         let mut store = memory.open().unwrap();
         store.apply(&put("a", "1"), Durability::Durable).unwrap();
-        memory.set_capacity_bytes(Some(40));
+        memory.set_capacity_bytes(Some(80));
         let mut batch = put("b", "2");
         batch.put(Tree::Meta, "c", vec![0; 100]);
         let error = store.apply(&batch, Durability::Durable).unwrap_err();

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! contract    what a store promises, and how it fails
-//! checked     the half every backend shares: checksums, trees, panics, the space reserve
+//! checked     the half every backend shares: trees, checksums, tallies, panics, the space reserve
 //! memory, sled, redb    the backends: one flat ordered map each
 //! open        the directory's layout and format
 //! datadir     the lock, the key, free space
@@ -14,8 +14,9 @@
 //! ```
 //!
 //! Nothing in `store` knows what the bytes mean. Nothing in it deletes a damaged store. No record leaves it whose
-//! checksum is wrong. What it cannot see is a record that is missing, or an old one that is whole: the caller's state
-//! digest finds those.
+//! checksum is wrong, and a whole tree is not read to its end when records are missing. What it cannot see is that the whole store
+//! is older than it should be: peers tell that.
+
 mod checked;
 mod contract;
 mod datadir;
@@ -26,6 +27,7 @@ mod quarantine;
 mod record;
 mod redb;
 mod sled;
+mod tally;
 
 #[cfg(test)]
 mod conformance;

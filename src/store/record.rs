@@ -38,6 +38,21 @@ pub(super) fn end_of(tree: Tree) -> Vec<u8> {
     vec![tag(tree) + 1]
 }
 
+/// Where a tree's tally lies: before all trees.
+pub(super) fn tally_key(tree: Tree) -> Vec<u8> {
+    vec![0, tag(tree)]
+}
+
+pub(super) fn tree_of(flat: &[u8]) -> Option<Tree> {
+    let tagged = flat.first()?;
+    Tree::ALL.into_iter().find(|tree| tag(*tree) == *tagged)
+}
+
+/// The checksum a sealed value carries, right or wrong.
+pub(super) fn checksum_of(sealed: &[u8]) -> Option<u64> {
+    sealed.first_chunk().map(|sum| u64::from_le_bytes(*sum))
+}
+
 pub(super) fn seal(tree: Tree, key: &[u8], value: &[u8]) -> Vec<u8> {
     let mut sealed = Vec::with_capacity(CHECKSUM_LEN + value.len());
     sealed.extend_from_slice(&checksum(tree, key, value));

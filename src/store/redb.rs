@@ -7,9 +7,10 @@ use std::path::Path;
 
 use redb::{Database, ReadableDatabase, TableDefinition, TableError};
 
-use super::checked::{Backend, FlatVisit, FlatWrite, Order};
+use super::checked::{Backend, FlatVisit, FlatWrites, Order};
 use super::contract::{Changed, Durability, StoreError};
 use super::durable;
+use super::record::checksum_of;
 
 pub(super) const FILE: &str = "records.redb";
 const RECORDS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("records");
@@ -31,7 +32,7 @@ impl Redb {
         Ok(Self { db, buffered_bytes: 0, path })
     }
 
-    fn commit(&self, writes: &[FlatWrite], durability: redb::Durability) -> Result<(), redb::Error> {
+    fn commit(&self, writes: &FlatWrites, durability: redb::Durability) -> Result<(), redb::Error> {
         let mut transaction = self.db.begin_write()?;
         transaction.set_durability(durability)?;
         transaction.set_quick_repair(true);
@@ -59,16 +60,25 @@ impl Redb {
 }
 
 impl Backend for Redb {
-    fn write(&mut self, writes: Vec<FlatWrite>, durability: Durability) -> Result<(), StoreError> {
+    fn write(&mut self, writes: &FlatWrites, durability: Durability) -> Result<(), StoreError> {
         self.buffered_bytes +=
             writes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum::<usize>();
         let durable = durability == Durability::Durable || self.buffered_bytes > BUFFERED_BYTES_MAX;
         let durability = if durable { redb::Durability::Immediate } else { redb::Durability::None };
-        self.commit(&writes, durability).map_err(redb_error)?;
+        self.commit(writes, durability).map_err(redb_error)?;
         if durable {
             self.buffered_bytes = 0;
         }
         Ok(())
+    }
+
+    fn checksums(&self, keys: &mut dyn Iterator<Item = &Vec<u8>>) -> Result<Vec<Option<u64>>, StoreError> {
+        let Some(records) = self.records()? else { return Ok(keys.map(|_| None).collect()) };
+        let one = |key: &Vec<u8>| {
+            let value = records.get(key.as_slice()).map_err(redb_error)?;
+            Ok(value.and_then(|value| checksum_of(value.value())))
+        };
+        keys.map(one).collect()
     }
 
     fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {

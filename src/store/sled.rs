@@ -22,9 +22,10 @@ use std::time::{Duration, Instant};
 
 use sled::{Batch, Db, IVec};
 
-use super::checked::{Backend, FlatVisit, FlatWrite, Order};
+use super::checked::{Backend, FlatVisit, FlatWrites, Order};
 use super::contract::{Changed, Durability, StoreError};
 use super::durable;
+use super::record::checksum_of;
 
 const SEGMENT_BYTES: usize = 2 << 20;
 const PART_BYTES: usize = 16 << 10;
@@ -101,13 +102,10 @@ impl Sled {
 }
 
 impl Backend for Sled {
-    fn write(&mut self, writes: Vec<FlatWrite>, durability: Durability) -> Result<(), StoreError> {
+    fn write(&mut self, writes: &FlatWrites, durability: Durability) -> Result<(), StoreError> {
         let mut batch = Batch::default();
-        // The last write to a key counts; only that one may decide about its parts.
-        let mut last: std::collections::BTreeMap<Vec<u8>, Option<Vec<u8>>> = std::collections::BTreeMap::new();
-        last.extend(writes);
-        for (key, value) in last {
-            self.split(&mut batch, &key, value.as_deref())?;
+        for (key, value) in writes {
+            self.split(&mut batch, key, value.as_deref())?;
         }
         self.db.apply_batch(batch).map_err(sled_error)?;
         if durability == Durability::Durable {
@@ -115,6 +113,14 @@ impl Backend for Sled {
             self.file.sync_all().map_err(|cause| StoreError::from_io(cause, Changed::Unknown))?;
         }
         Ok(())
+    }
+
+    fn checksums(&self, keys: &mut dyn Iterator<Item = &Vec<u8>>) -> Result<Vec<Option<u64>>, StoreError> {
+        let one = |key| {
+            let head = self.db.get(key).map_err(sled_error)?;
+            Ok(head.and_then(|head| checksum_of(head.get(HEAD_LEN..)?)))
+        };
+        keys.map(one).collect()
     }
 
     fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
@@ -202,12 +208,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut backend = Sled::open(dir.path()).unwrap();
         let key = b"\x01key".to_vec();
-        for len in [200_000, 40_000, 10] {
-            backend.write(vec![(key.clone(), Some(vec![7; len]))], Durability::Buffered).unwrap();
+        for len in [200_000, 40_000, 10, 100_000] {
+            backend.write(&[(key.clone(), Some(vec![7; len]))].into(), Durability::Buffered).unwrap();
             assert_eq!(backend.read(&key).unwrap(), Some(vec![7; len]));
             assert_eq!(backend.db.len(), 1 + (len - 1) / PART_BYTES);
         }
-        backend.write(vec![(key.clone(), Some(vec![7; 200_000])), (key.clone(), None)], Durability::Buffered).unwrap();
+        backend.write(&[(key, None)].into(), Durability::Buffered).unwrap();
         assert!(backend.db.is_empty());
     }
 }
