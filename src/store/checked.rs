@@ -13,8 +13,9 @@ use std::sync::OnceLock;
 
 use super::contract::{Changed, Durability, KEY_BYTES_MAX, Store, StoreError};
 use super::durable;
-use super::record::{checksum_of, end_of, flat_key, seal, tally_key, tree_of, unseal};
+use super::record::{NUMBER_KEY, checksum_of, end_of, flat_key, seal, tally_key, tree_of, unseal};
 use super::tally::Tally;
+use super::watermark::Watermark;
 use crate::engine::persist::{Tree, WriteBatch};
 
 /// A flat ordered map on a disk. It may panic: the caller catches it.
@@ -56,6 +57,9 @@ pub(super) struct Checked {
     dir: Option<PathBuf>,
     /// By tree; `None` for one that is damaged itself.
     tallies: Tallies,
+    /// The number of the last batch.
+    number: u64,
+    watermark: Option<Watermark>,
     /// Set by a write that failed inside the backend: it must be reopened before the next one. Until then the tallies
     /// may be those of one batch earlier.
     stopped: bool,
@@ -67,8 +71,29 @@ type Tallies = BTreeMap<Tree, Option<Tally>>;
 
 impl Checked {
     pub fn open(opener: Opener, dir: Option<PathBuf>) -> Result<Self, StoreError> {
-        let (backend, tallies) = open_backend(&opener)?;
-        Ok(Self { backend: Some(backend), opener, dir, tallies, stopped: false, damaged: OnceLock::new() })
+        let (backend, tallies, number) = open_backend(&opener)?;
+        let backend = Some(backend);
+        let damaged = OnceLock::new();
+        Ok(Self { backend, opener, dir, tallies, number, watermark: None, stopped: false, damaged })
+    }
+
+    /// Refuses a store that is older than its watermark says, now and whenever it is reopened.
+    pub fn keep(&mut self, watermark: Watermark) -> Result<(), StoreError> {
+        self.watermark = Some(watermark);
+        self.check_age()
+    }
+
+    fn check_age(&self) -> Result<(), StoreError> {
+        let Some(watermark) = &self.watermark else { return Ok(()) };
+        match watermark.read() {
+            Ok(Some(durable)) if durable <= self.number => Ok(()),
+            Ok(Some(durable)) => {
+                let number = self.number;
+                Err(self.condemn(format!("it ends at batch {number}, but batch {durable} was durable")))
+            }
+            Ok(None) => Err(self.condemn("its watermark has a wrong checksum".to_owned())),
+            Err(cause) => Err(StoreError::from_io(cause, Changed::Nothing)),
+        }
     }
 
     /// Reads a tree with every record's verdict: `None` stands for a value that failed its checksum.
@@ -170,8 +195,10 @@ impl Checked {
     fn reopen(&mut self) -> Result<(), StoreError> {
         // The old backend holds the file lock: it must be gone first.
         drop_backend(self.backend.take());
-        let (backend, tallies) = open_backend(&self.opener).map_err(|error| self.remember(error))?;
-        (self.backend, self.tallies, self.stopped) = (Some(backend), tallies, false);
+        let (backend, tallies, number) = open_backend(&self.opener).map_err(|error| self.remember(error))?;
+        (self.tallies, self.number) = (tallies, number);
+        self.check_age()?;
+        (self.backend, self.stopped) = (Some(backend), false);
         Ok(())
     }
 }
@@ -199,13 +226,18 @@ impl Store for Checked {
         for (tree, tally) in &tallies {
             writes.insert(tally_key(*tree), tally.map(|tally| tally.to_bytes(*tree)));
         }
+        let number = self.number + 1;
+        writes.insert(NUMBER_KEY.to_vec(), Some(number.to_le_bytes().to_vec()));
         let Some(backend) = &mut self.backend else { return Err(closed()) };
         let result = catch(|| backend.write(&writes, durability)).map_err(|error| self.remember(error));
         self.stopped = result.is_err();
-        if result.is_ok() {
-            self.tallies.extend(tallies);
+        result?;
+        self.tallies.extend(tallies);
+        self.number = number;
+        if let (Durability::Durable, Some(watermark)) = (durability, &self.watermark) {
+            watermark.raise(number).map_err(|cause| StoreError::from_io(cause, Changed::Unknown))?;
         }
-        result
+        Ok(())
     }
 
     fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
@@ -253,7 +285,7 @@ impl Drop for Checked {
     }
 }
 
-fn open_backend(opener: &Opener) -> Result<(Box<dyn Backend>, Tallies), StoreError> {
+fn open_backend(opener: &Opener) -> Result<(Box<dyn Backend>, Tallies, u64), StoreError> {
     catch(|| {
         let backend = opener()?;
         let mut tallies = Tallies::new();
@@ -262,7 +294,9 @@ fn open_backend(opener: &Opener) -> Result<(Box<dyn Backend>, Tallies), StoreErr
             let Some(bytes) = backend.read(&tally_key(tree))? else { continue };
             tallies.insert(tree, Tally::from_bytes(tree, &bytes));
         }
-        Ok((backend, tallies))
+        // A damaged number reads as 0, and is older than any watermark.
+        let number = backend.read(NUMBER_KEY)?.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
+        Ok((backend, tallies, number.unwrap_or(0)))
     })
 }
 

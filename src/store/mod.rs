@@ -14,9 +14,8 @@
 //! ```
 //!
 //! Nothing in `store` knows what the bytes mean. Nothing in it deletes a damaged store. No record leaves it whose
-//! checksum is wrong, and a whole tree is not read to its end when records are missing. What it cannot see is that the whole store
-//! is older than it should be: peers tell that.
-
+//! checksum is wrong, and a whole tree is not read to its end when records are missing. It does not come up older than
+//! its last durable batch without saying so. What it cannot see is a directory restored as a whole: peers tell that.
 mod checked;
 mod contract;
 mod datadir;
@@ -28,6 +27,7 @@ mod record;
 mod redb;
 mod sled;
 mod tally;
+mod watermark;
 
 #[cfg(test)]
 mod conformance;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <data dir>/store/FORMAT    one line: folkmoot-store <version> <kind>
+//! <data dir>/store/WATERMARK the last durable batch (see `watermark`)
 //! <data dir>/store/…         the backend's files
 //! ```
 //!
@@ -21,6 +22,7 @@ use super::durable;
 use super::memory::Memory;
 use super::redb::Redb;
 use super::sled::Sled;
+use super::watermark::{self, Watermark};
 
 /// The version of the layout, of the trees' tags and of the records' seal. What the values mean has its own version.
 const VERSION: u32 = 1;
@@ -44,9 +46,16 @@ pub fn open(data_dir: &Path, kind: StoreKind) -> Result<Box<dyn Store>, OpenErro
     if found.is_none() {
         let io = |cause| OpenError::from(StoreError::from_io(cause, super::Changed::Nothing));
         durable::create_dir(&dir, 0o700).map_err(io)?;
+        watermark::create(&dir).map_err(io)?;
         durable::write_file(&dir.join(FORMAT), format!("{MAGIC} {VERSION} {kind}\n").as_bytes(), 0o600).map_err(io)?;
     }
-    Ok(Box::new(open_files(&dir, kind)?))
+    let mut store = open_files(&dir, kind)?;
+    let watermark = Watermark::open(&dir).map_err(|cause| match cause.kind() {
+        io::ErrorKind::NotFound => OpenError::Damaged { reason: "its WATERMARK is missing".to_owned() },
+        _ => OpenError::Io { cause },
+    })?;
+    store.keep(watermark)?;
+    Ok(Box::new(store))
 }
 
 pub(super) fn store_dir(data_dir: &Path) -> PathBuf {
@@ -166,8 +175,9 @@ fn holds_files(dir: &Path) -> Result<bool, OpenError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(cause) => return Err(OpenError::Io { cause }),
     };
-    // A crash between the two steps of writing `FORMAT` leaves its first.
-    Ok(entries.filter_map(Result::ok).any(|entry| entry.file_name() != "FORMAT.tmp"))
+    // What a crash before `FORMAT` was there can leave.
+    let early = ["FORMAT.tmp", "WATERMARK", "WATERMARK.tmp"];
+    Ok(entries.filter_map(Result::ok).any(|entry| !early.iter().any(|name| entry.file_name() == *name)))
 }
 
 #[cfg(test)]

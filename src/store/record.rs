@@ -38,6 +38,9 @@ pub(super) fn end_of(tree: Tree) -> Vec<u8> {
     vec![tag(tree) + 1]
 }
 
+/// Where the number of the last batch lies: eight bytes, little endian.
+pub(super) const NUMBER_KEY: &[u8] = &[0, 0];
+
 /// Where a tree's tally lies: before all trees.
 pub(super) fn tally_key(tree: Tree) -> Vec<u8> {
     vec![0, tag(tree)]

@@ -9,7 +9,7 @@
 //! value  xxh3-64 · count · sum (8 bytes each, little endian)
 //! ```
 //!
-//! A store that lost its last batches altogether still has a tally that fits: it is an older store, and whole.
+//! A store that lost its last batches altogether still has a tally that fits: `watermark` finds that.
 
 use super::record::seal;
 use crate::engine::persist::Tree;
