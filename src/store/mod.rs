@@ -10,6 +10,7 @@
 //! memory, sled, redb    the backends: one flat ordered map each
 //! open        the directory's layout and format
 //! datadir     the lock, the key, free space
+//! tally, watermark      what finds missing records, and a store older than it was
 //! quarantine  what to do with a damaged store
 //! ```
 //!
@@ -35,6 +36,8 @@ mod conformance;
 mod crash;
 #[cfg(test)]
 mod damage;
+#[cfg(test)]
+mod full;
 #[cfg(test)]
 mod speed;
 
