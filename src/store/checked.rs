@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use super::contract::{Changed, Durability, KEY_BYTES_MAX, Store, StoreError};
+use super::contract::{Changed, Durability, KEY_BYTES_MAX, Store, StoreError, Visit};
 use super::durable;
 use super::record::{NUMBER_KEY, checksum_of, end_of, flat_key, seal, tally_key, tree_of, unseal};
 use super::tally::Tally;
@@ -29,13 +29,12 @@ pub(super) trait Backend: Send {
     fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// Visits the keys in `from..to`, upwards or downwards, until the visitor breaks.
-    fn scan(&self, from: &[u8], to: &[u8], order: Order, visit: FlatVisit<'_>) -> Result<(), StoreError>;
+    fn scan(&self, from: &[u8], to: &[u8], order: Order, visit: Visit<'_>) -> Result<(), StoreError>;
 
     fn size_bytes(&self) -> Result<u64, StoreError>;
 }
 
 pub(super) type FlatWrites = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
-pub(super) type FlatVisit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
 pub(super) type Opener = Box<dyn Fn() -> Result<Box<dyn Backend>, StoreError> + Send>;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -104,7 +103,7 @@ impl Checked {
 
     /// Scans with the trees' tags cut off, panics caught, and keys out of order refused: a damaged tree page can lead a
     /// scan in a circle.
-    fn scan(&self, from: &[u8], to: &[u8], order: Order, visit: FlatVisit<'_>) -> Result<(), StoreError> {
+    fn scan(&self, from: &[u8], to: &[u8], order: Order, visit: Visit<'_>) -> Result<(), StoreError> {
         let mut last: Option<Vec<u8>> = None;
         let mut astray = false;
         self.guard(|backend| {
@@ -248,12 +247,7 @@ impl Store for Checked {
         }
     }
 
-    fn range(
-        &self,
-        tree: Tree,
-        from: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
+    fn range(&self, tree: Tree, from: &[u8], visit: Visit<'_>) -> Result<(), StoreError> {
         let (mut bad, mut seen, mut to_the_end) = (None, Tally::default(), true);
         self.scan(&flat_key(tree, from), &end_of(tree), Order::Up, &mut |key, sealed| {
             let Some(value) = unseal(tree, key, sealed) else {

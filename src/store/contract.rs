@@ -21,16 +21,14 @@ pub trait Store: Send {
     /// Visits the keys at and above `from` in key order until the visitor breaks. Stops with `Damaged` at the first
     /// record that cannot be trusted; records visited before it were good. A scan from the empty key to the end also
     /// finds missing records: `Damaged`, after the last visit.
-    fn range(
-        &self,
-        tree: Tree,
-        from: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StoreError>;
+    fn range(&self, tree: Tree, from: &[u8], visit: Visit<'_>) -> Result<(), StoreError>;
 
     /// What the store takes on its disk.
     fn size_bytes(&self) -> Result<u64, StoreError>;
 }
+
+/// Takes a key and its value, and says whether to go on.
+pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
 
 /// What an `apply` waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::checked::{Backend, Checked, FlatVisit, FlatWrites, Order};
-use super::contract::{Changed, Durability, Store, StoreError};
+use super::checked::{Backend, Checked, FlatWrites, Order};
+use super::contract::{Changed, Durability, Store, StoreError, Visit};
 use super::record::{checksum_of, flat_key};
 use crate::engine::persist::Tree;
 
@@ -147,7 +147,7 @@ impl Backend for Handle {
     }
 
     /// Locks for each record, not for the scan: a visitor may order faults.
-    fn scan(&self, from: &[u8], to: &[u8], order: Order, visit: FlatVisit<'_>) -> Result<(), StoreError> {
+    fn scan(&self, from: &[u8], to: &[u8], order: Order, visit: Visit<'_>) -> Result<(), StoreError> {
         let mut range = (Bound::Included(from.to_vec()), Bound::Excluded(to.to_vec()));
         loop {
             let disk = self.lock();

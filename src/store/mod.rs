@@ -17,6 +17,7 @@
 //! Nothing in `store` knows what the bytes mean. Nothing in it deletes a damaged store. No record leaves it whose
 //! checksum is wrong, and a whole tree is not read to its end when records are missing. It does not come up older than
 //! its last durable batch without saying so. What it cannot see is a directory restored as a whole: peers tell that.
+
 mod checked;
 mod contract;
 mod datadir;
@@ -41,7 +42,7 @@ mod full;
 #[cfg(test)]
 mod speed;
 
-pub use contract::{Changed, Durability, KEY_BYTES_MAX, Store, StoreError};
+pub use contract::{Changed, Durability, KEY_BYTES_MAX, Store, StoreError, Visit};
 pub use datadir::{DataDir, DataDirError};
 pub use memory::Memory;
 pub use open::{OpenError, StoreKind, open};

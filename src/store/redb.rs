@@ -3,25 +3,27 @@
 //! Every commit saves the allocator's state (`quick_repair`), because without it an open after a crash scans the whole
 //! file. That implies the two-phase commit: two syncs for a durable batch.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadableDatabase, TableDefinition, TableError};
 
-use super::checked::{Backend, FlatVisit, FlatWrites, Order};
-use super::contract::{Changed, Durability, StoreError};
+use super::checked::{Backend, FlatWrites, Order};
+use super::contract::{Changed, Durability, StoreError, Visit};
 use super::durable;
 use super::record::checksum_of;
 
-pub(super) const FILE: &str = "records.redb";
+const FILE: &str = "records.redb";
 const RECORDS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("records");
 const CACHE_BYTES: usize = 32 << 20;
 /// Buffered commits pin the pages they replace, in memory and in the file, until a durable one; past this one is made.
 const BUFFERED_BYTES_MAX: usize = 8 << 20;
 
+type Records = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
+
 pub(super) struct Redb {
     db: Database,
     buffered_bytes: usize,
-    path: std::path::PathBuf,
+    path: PathBuf,
 }
 
 impl Redb {
@@ -49,7 +51,7 @@ impl Redb {
     }
 
     /// The table, or `None` before the first write.
-    fn records(&self) -> Result<Option<redb::ReadOnlyTable<&'static [u8], &'static [u8]>>, StoreError> {
+    fn records(&self) -> Result<Option<Records>, StoreError> {
         let transaction = self.db.begin_read().map_err(redb_error)?;
         match transaction.open_table(RECORDS) {
             Ok(records) => Ok(Some(records)),
@@ -87,7 +89,7 @@ impl Backend for Redb {
         Ok(value.map(|value| value.value().to_vec()))
     }
 
-    fn scan(&self, from: &[u8], to: &[u8], order: Order, visit: FlatVisit<'_>) -> Result<(), StoreError> {
+    fn scan(&self, from: &[u8], to: &[u8], order: Order, visit: Visit<'_>) -> Result<(), StoreError> {
         let Some(records) = self.records()? else { return Ok(()) };
         let mut range = records.range::<&[u8]>(from..to).map_err(redb_error)?;
         let mut next = || match order {

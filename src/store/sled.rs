@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 
 use sled::{Batch, Db, IVec};
 
-use super::checked::{Backend, FlatVisit, FlatWrites, Order};
-use super::contract::{Changed, Durability, StoreError};
+use super::checked::{Backend, FlatWrites, Order};
+use super::contract::{Changed, Durability, StoreError, Visit};
 use super::durable;
 use super::record::checksum_of;
 
@@ -128,7 +128,7 @@ impl Backend for Sled {
         head.map(|head| self.join(key, &head)).transpose()
     }
 
-    fn scan(&self, from: &[u8], to: &[u8], order: Order, visit: FlatVisit<'_>) -> Result<(), StoreError> {
+    fn scan(&self, from: &[u8], to: &[u8], order: Order, visit: Visit<'_>) -> Result<(), StoreError> {
         let mut records = self.db.range(from..to);
         let mut next = || match order {
             Order::Up => records.next(),
