@@ -1,5 +1,7 @@
 //! Multiaddrs: with and without a peer's id, and which of them are worth telling.
 
+use std::net::{IpAddr, SocketAddr};
+
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 
@@ -91,6 +93,20 @@ pub(super) fn port(address: &Multiaddr) -> Option<u16> {
         Protocol::Tcp(port) | Protocol::Udp(port) => Some(port),
         _ => None,
     })
+}
+
+/// Where a TCP address binds.
+pub(super) fn tcp_socket(address: &Multiaddr) -> Option<SocketAddr> {
+    let mut parts = address.iter();
+    let host: IpAddr = match parts.next()? {
+        Protocol::Ip4(ip) => ip.into(),
+        Protocol::Ip6(ip) => ip.into(),
+        _ => return None,
+    };
+    match parts.next()? {
+        Protocol::Tcp(port) => Some(SocketAddr::new(host, port)),
+        _ => None,
+    }
 }
 
 /// The same address, with port 0 made concrete.

@@ -122,7 +122,7 @@ impl Header {
     pub fn parse(bytes: [u8; HEADER_BYTES], message_bytes_max: usize) -> Result<Self, Malformed> {
         let [a, b, c, d, flags] = bytes;
         let body_bytes = u32::from_le_bytes([a, b, c, d]) as usize;
-        let max = message_bytes_max + PREFIX_BYTES;
+        let max = payload_bytes_max(message_bytes_max);
         let compressed = match flags {
             0 => false,
             COMPRESSED => true,
@@ -136,6 +136,11 @@ impl Header {
         }
         Ok(Self { body_bytes, compressed })
     }
+}
+
+/// One message of the largest size, or several small ones: a peer with other limits groups as it likes up to there.
+fn payload_bytes_max(message_bytes_max: usize) -> usize {
+    FRAME_BYTES.max(message_bytes_max + PREFIX_BYTES)
 }
 
 /// The payload of a frame, every message of it checked. `scratch` holds it if it was compressed.
@@ -162,7 +167,7 @@ fn decompress<'a>(body: &[u8], scratch: &'a mut Vec<u8>, message_bytes_max: usiz
     };
     let [a, b, c, d, checksum @ ..] = *head;
     let claimed = u32::from_le_bytes([a, b, c, d]) as usize;
-    if claimed > message_bytes_max + PREFIX_BYTES || claimed > raw_bytes_possible(block.len()) {
+    if claimed > payload_bytes_max(message_bytes_max) || claimed > raw_bytes_possible(block.len()) {
         return Err(Malformed::RawLength { claimed });
     }
     scratch.clear();
@@ -220,8 +225,7 @@ mod tests {
     fn decode(wire: &[u8]) -> Result<Vec<Vec<u8>>, Malformed> {
         let (head, body) = wire.split_first_chunk().ok_or(Malformed::Truncated { beyond: 0 })?;
         let header = Header::parse(*head, MAX)?;
-        let body =
-            body.get(..header.body_bytes).ok_or(Malformed::Truncated { beyond: header.body_bytes - body.len() })?;
+        let body = body.get(..header.body_bytes).ok_or(Malformed::Truncated { beyond: 0 })?;
         let mut scratch = Vec::new();
         let messages: Vec<_> = open(header, body, &mut scratch, MAX)?.map(<[u8]>::to_vec).collect();
         // Whatever was claimed, memory followed what was there.
@@ -241,7 +245,7 @@ mod tests {
         assert!(encode(&text).len() < 1_000);
         assert_eq!(decode(&encode(&text)), Ok(text));
         let noise: Vec<u8> = (0..500u64).flat_map(|i| xxh3_64(&i.to_le_bytes()).to_le_bytes()).collect();
-        assert_eq!(encode(&[noise.clone()]).len(), noise.len() + HEADER_BYTES + PREFIX_BYTES);
+        assert_eq!(encode(std::slice::from_ref(&noise)).len(), noise.len() + HEADER_BYTES + PREFIX_BYTES);
     }
 
     #[test]
@@ -325,8 +329,10 @@ mod tests {
             let at = random() % changed.len();
             let bit = 1 << (random() % 8);
             changed[at] ^= bit;
-            // A longer length waits for bytes that are not there; every other change is seen.
-            assert!(decode(&changed).is_err(), "byte {at}, bit {bit}");
+            // Some changes of an LZ4 block still mean the same bytes; no other may pass.
+            if let Ok(messages) = decode(&changed) {
+                assert_eq!(encode(&messages), good, "byte {at}, bit {bit}");
+            }
             assert!(decode(&good[..random() % good.len()]).is_err());
         }
         assert!(refused > 9_900, "{refused}");

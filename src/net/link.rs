@@ -26,6 +26,7 @@ use crate::clock::NodeId;
 const READ_BYTES: usize = 64 << 10;
 /// How long the last bytes of a lost connection are read for.
 const LOST_GRACE: Duration = Duration::from_millis(500);
+const CLOSED: &str = "the peer closed the link";
 const GREETING_MAX: Duration = Duration::from_secs(5);
 
 /// What all links of one run of the transport share.
@@ -151,7 +152,10 @@ async fn live(start: Start, run: &Run, outlet: &Arc<Outlet>, queue: Queue) -> En
         let _ = writing.await;
     }
     shared.counters.links_down.add(1);
-    let end = End { reason: lost_because(outlet).unwrap_or(end.reason), hostile: end.hostile };
+    let end = match lost_because(outlet) {
+        Some(reason) if end.reason != CLOSED && !end.hostile => End::plain(reason),
+        _ => end,
+    };
     let _ = run.inbox.push(Event::LinkDown { peer, link, reason: end.reason.clone() }).await;
     end
 }
@@ -195,7 +199,7 @@ async fn read(reader: ReadHalf<Stream>, peer: NodeId, outlet: Arc<Outlet>, run: 
         let mut head = [0; HEADER_BYTES];
         match read_head(&mut reader, &mut head).await {
             Ok(true) => {}
-            Ok(false) => return End::plain("the peer closed the link"),
+            Ok(false) => return End::plain(CLOSED),
             Err(error) => return broke(&error),
         }
         let header = match Header::parse(head, max) {

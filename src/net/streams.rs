@@ -137,10 +137,10 @@ impl ConnectionHandler for Handler {
 
     fn on_connection_event(&mut self, event: ConnectionEvent<'_, Self::InboundProtocol, Self::OutboundProtocol>) {
         match event {
-            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: stream, .. }) => {
-                if self.events.len() < INBOUND_MAX {
-                    self.events.push_back(Outcome::Inbound(stream));
-                }
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: stream, .. })
+                if self.events.len() < INBOUND_MAX =>
+            {
+                self.events.push_back(Outcome::Inbound(stream));
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol: stream, .. }) => {
                 self.events.push_back(Outcome::Opened(stream));

@@ -45,6 +45,7 @@ pub fn start(config: Config) -> Result<(Handle, mpsc::Receiver<Event>), Error> {
         .with_peers_max(limits.peers_known_max);
     let (inbox, events) = Inbox::new(limits.inbox_events_max, limits.inbox_bytes_max);
     let shared = Arc::new(Shared::new(config, local, planner));
+    swarm::check_free(&listen)?;
     let first = assemble(&shared, &listen)?;
     let (stopped, stopped_seen) = watch::channel(false);
     tokio::spawn(supervise(shared.clone(), Arc::new(inbox), listen, first, stopped));

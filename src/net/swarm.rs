@@ -60,6 +60,19 @@ pub(super) struct Loop {
     flushing_since: Option<Instant>,
 }
 
+/// libp2p listens with `SO_REUSEPORT`: a second process on the same port would silently share its connections. So the
+/// port is taken once without it.
+pub(super) fn check_free(addresses: &[Multiaddr]) -> Result<(), Error> {
+    for address in addresses {
+        if let Some(socket) = address::tcp_socket(address).filter(|socket| socket.port() != 0) {
+            let refuse =
+                |error: std::io::Error| Error::Listen { address: address.to_string(), reason: error.to_string() };
+            std::net::TcpListener::bind(socket).map_err(refuse)?;
+        }
+    }
+    Ok(())
+}
+
 /// Starts to listen. With the ports of an earlier run, where there was one.
 pub(super) fn listen(
     swarm: &mut Swarm<Behaviour>,
