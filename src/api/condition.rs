@@ -28,7 +28,8 @@ pub(super) struct Tag {
 impl Condition {
     pub fn parse(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Self>, Problem> {
         let malformed = || {
-            let detail = format!("the header {name} is malformed: it takes `*` or at most {TAGS_MAX} tags like \"abc\"");
+            let detail =
+                format!("the header {name} is malformed: it takes `*` or at most {TAGS_MAX} tags like \"abc\"");
             Problem::new(Kind::BadRequest, detail)
         };
         let mut tags = Vec::new();

@@ -104,8 +104,18 @@ mod tests {
         for host in ["127.0.0.1:7070", "127.0.0.1", "localhost:9", "LOCALHOST", "[::1]:7070", "127.0.0.2:1"] {
             assert_eq!(ask(&hosts, host, None), None, "{host}");
         }
-        for host in ["evil.example", "evil.example:7070", "10.0.0.1:7070", "localhost.evil.example", "127.0.0.1.evil.example",
-                     "localhost:x", "[::1", "", ":80", "127.0.0.1@evil.example"] {
+        for host in [
+            "evil.example",
+            "evil.example:7070",
+            "10.0.0.1:7070",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "localhost:x",
+            "[::1",
+            "",
+            ":80",
+            "127.0.0.1@evil.example",
+        ] {
             assert_eq!(ask(&hosts, host, None), Some(Kind::ForeignHost), "{host}");
         }
     }
@@ -122,7 +132,9 @@ mod tests {
     fn only_this_apis_own_origin_passes() {
         let hosts = Hosts::new("127.0.0.1:7070".parse().unwrap(), false, &[]);
         assert_eq!(ask(&hosts, "localhost:7070", Some("http://localhost:7070")), None);
-        for origin in ["null", "http://evil.example", "http://localhost:7071", "https://localhost:7070", "http://localhost"] {
+        for origin in
+            ["null", "http://evil.example", "http://localhost:7071", "https://localhost:7070", "http://localhost"]
+        {
             assert_eq!(ask(&hosts, "localhost:7070", Some(origin)), Some(Kind::ForeignOrigin), "{origin}");
         }
     }

@@ -112,7 +112,9 @@ impl Kind {
             Self::ClockSkew => ("clock-skew", 503, "The clock of this host is wrong"),
             Self::NotReady => ("not-ready", 503, "The node is not ready"),
             Self::ShuttingDown => ("shutting-down", 503, "The node is shutting down"),
-            Self::NotReplicated => ("not-replicated", 504, "The write is kept here and not yet where it was asked to be"),
+            Self::NotReplicated => {
+                ("not-replicated", 504, "The write is kept here and not yet where it was asked to be")
+            }
             Self::TimedOut => ("timed-out", 504, "The request took too long"),
             Self::StorageFull => ("storage-full", 507, "The disk is full"),
         }
@@ -154,6 +156,13 @@ impl Problem {
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.members.insert(name.to_owned(), value.into());
         self
+    }
+
+    /// Says which write of a batch it is about.
+    #[must_use]
+    pub fn at(mut self, index: usize) -> Self {
+        self.detail = format!("write {index}: {}", self.detail);
+        self.with("index", index)
     }
 
     /// What the session has seen by getting this answer: that a document is absent is knowledge too.
@@ -200,7 +209,7 @@ impl From<ParseTokenError> for Problem {
 
 impl From<ParsePositionError> for Problem {
     fn from(error: ParsePositionError) -> Self {
-        Self::new(Kind::PositionExpired, format!("{error}; {RESYNC}"))
+        Self::new(Kind::BadParameter, format!("{error}; {RESYNC}"))
     }
 }
 
@@ -212,7 +221,7 @@ impl From<Behind> for Problem {
     }
 }
 
-const RESYNC: &str = "to resync without missing a change, open a watch without `since` and `Last-Event-ID`, then list \
+pub(super) const RESYNC: &str = "to resync without missing a change, open a watch without `since` and `Last-Event-ID`, then list \
                       the collections, then apply the changes the watch gives";
 
 impl From<WatchError> for Problem {

@@ -146,7 +146,8 @@ mod tests {
     fn unknown_repeated_and_malformed_parameters_are_refused_by_name() {
         assert!(parse("limits=1").unwrap_err().contains("takes limit, prefix"));
         assert!(parse("limit=1&limit=1").unwrap_err().contains("`limit` is given twice"));
-        for wrong in ["limit=0", "limit=1001", "limit=-1", "limit=+1", "limit=", "limit", "limit=99999999999999999999"] {
+        for wrong in ["limit=0", "limit=1001", "limit=-1", "limit=+1", "limit=", "limit", "limit=99999999999999999999"]
+        {
             assert!(parse(wrong).unwrap_err().contains("from 1 to 1000"), "{wrong}");
         }
         assert!(parse("prefix=123456789").unwrap_err().contains("at most 8 bytes"));

@@ -1,0 +1,164 @@
+//! `/v1/schemas`: what the fields of a collection are. A schema is a document, `schemas/<collection>`, whose field
+//! `definition` holds it as JSON: it replicates like any other.
+
+use axum::http::{Method, StatusCode};
+use serde_json::{Map, Value, json};
+
+use super::body::Received;
+use super::condition;
+use super::docs::{DURABILITY, JSON, commit};
+use super::operation::{Ask, Operation, Outcome, answer};
+use super::problem::{Kind, Problem};
+use crate::document::Address;
+use crate::document::address::check_collection;
+use crate::node::{DocumentWrite, Missing, Schema, SchemaOrigin, WriteBody};
+
+/// The collection the schemas live in, and the field that holds one.
+const COLLECTION: &str = "schemas";
+const FIELD: &str = "definition";
+/// Schemas in one list.
+const LIST_MAX: usize = 1_000;
+
+const PATH: &str = "/v1/schemas/{collection}";
+
+pub(super) static OPERATIONS: &[Operation] = &[
+    Operation {
+        method: Method::GET,
+        path: "/v1/schemas",
+        id: "listSchemas",
+        says: "Lists the declared schemas, at most 1,000. Collections without one use a built-in schema or inference.",
+        parameters: &[],
+        headers: &[],
+        accepts: &[],
+        gives: (JSON, "SchemaListing"),
+        session: true,
+        problems: &[],
+        handler: |ask| Box::pin(list(ask)),
+    },
+    Operation {
+        method: Method::GET,
+        path: PATH,
+        id: "readSchema",
+        says: "The schema this node uses for a collection, and where it comes from.",
+        parameters: &[],
+        headers: &[],
+        accepts: &[],
+        gives: (JSON, "Schema"),
+        session: true,
+        problems: &[Kind::BadName],
+        handler: |ask| Box::pin(read(ask)),
+    },
+    Operation {
+        method: Method::PUT,
+        path: PATH,
+        id: "putSchema",
+        says: "Declares the schema of a collection, for all nodes.",
+        parameters: &[&DURABILITY],
+        headers: &[
+            ("If-Match", "Only if the schema's document has one of these tags."),
+            ("If-None-Match", "`*`: only if none is declared."),
+        ],
+        accepts: &[(JSON, "SchemaDefinition"), ("application/toml", "SchemaText"), ("text/x-toml", "SchemaText")],
+        gives: (JSON, "Receipt"),
+        session: true,
+        problems: WRITE_PROBLEMS_AND_SCHEMA,
+        handler: |ask| Box::pin(put(ask)),
+    },
+];
+
+const WRITE_PROBLEMS_AND_SCHEMA: &[Kind] = &[
+    Kind::BadName,
+    Kind::BadSchema,
+    Kind::PreconditionFailed,
+    Kind::BodyTooLarge,
+    Kind::Storage,
+    Kind::StorageFull,
+    Kind::ClockSkew,
+    Kind::ShuttingDown,
+    Kind::NotReplicated,
+];
+
+async fn list(ask: Ask) -> Outcome {
+    let listing = ask.api.node.list(COLLECTION, "", None, LIST_MAX);
+    let clock = ask.clock_with(&listing.token);
+    let items: Vec<_> = listing.items.into_iter().map(|(id, _)| described(&ask, &id)).collect();
+    Ok(answer(StatusCode::OK, &clock, &json!({ "items": items, "clock": clock.to_string() })))
+}
+
+async fn read(ask: Ask) -> Outcome {
+    check_collection(ask.collection())?;
+    let seen = ask.api.node.read(&Address::new(COLLECTION, ask.collection())?).token;
+    let clock = ask.clock_with(&seen);
+    let mut schema = described(&ask, ask.collection());
+    schema.insert("clock".into(), clock.to_string().into());
+    Ok(answer(StatusCode::OK, &clock, &Value::Object(schema)))
+}
+
+fn described(ask: &Ask, collection: &str) -> Map<String, Value> {
+    let (schema, origin) = ask.api.node.schema(collection);
+    let mut members = match schema.to_json() {
+        Value::Object(members) => members,
+        other => [("fields".to_owned(), other)].into_iter().collect(),
+    };
+    let origin = match origin {
+        SchemaOrigin::Declared => "declared",
+        SchemaOrigin::Builtin => "builtin",
+        SchemaOrigin::Inferred => "inferred",
+    };
+    members.insert("collection".into(), collection.into());
+    members.insert("origin".into(), origin.into());
+    members
+}
+
+async fn put(mut ask: Ask) -> Outcome {
+    check_collection(ask.collection())?;
+    let schema = parse(&ask.receive().await?)?;
+    let (if_match, create_only) = condition::of_write(&ask.headers)?;
+    let body = WriteBody::Put([(FIELD.to_owned(), schema.to_json())].into_iter().collect());
+    let address = Address::new(COLLECTION, ask.collection())?;
+    let write = DocumentWrite { address, body, if_match, create_only, missing: Missing::Create };
+    Ok(commit(ask, vec![write]).await?)
+}
+
+/// Text that does not parse is a 400; text that parses to no schema is a 422. Both name the line.
+fn parse(received: &Received) -> Result<Schema, Problem> {
+    let text = received.text()?;
+    let schema = if received.media == JSON {
+        received.json::<serde::de::IgnoredAny>()?;
+        Schema::parse_json(text)
+    } else {
+        if let Err(error) = toml::from_str::<toml::Table>(text) {
+            let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+            let detail = format!("the body is no TOML, at line {line}: {}", error.message());
+            return Err(Problem::new(Kind::BadJson, detail).with("line", line));
+        }
+        Schema::parse_toml(text)
+    };
+    schema.map_err(|error| Problem::new(Kind::BadSchema, error.to_string()))
+}
+
+/// A schema written as a plain document must still be a schema: every node reads it.
+pub(super) fn guard(write: &DocumentWrite) -> Result<(), Problem> {
+    if write.address.collection() != COLLECTION {
+        return Ok(());
+    }
+    let address = &write.address;
+    let refuse = |what: String| Problem::new(Kind::DoesNotFit, what);
+    if check_collection(address.id()).is_err() {
+        return Err(refuse(format!("{address} names no collection: a schema's id is the collection it is for")));
+    }
+    match &write.body {
+        WriteBody::Delete => Ok(()),
+        WriteBody::Put(fields) => {
+            let Some(definition) = fields.get(FIELD).filter(|_| fields.len() == 1) else {
+                return Err(refuse(format!(
+                    "{address} takes the one field `{FIELD}`: use PUT /v1/schemas/{}",
+                    address.id()
+                )));
+            };
+            let parsed = Schema::parse_json(&definition.to_string());
+            parsed.map(drop).map_err(|error| Problem::new(Kind::BadSchema, format!("{address}: {error}")))
+        }
+        _ => Err(refuse(format!("{address} is replaced as a whole: use PUT /v1/schemas/{}", address.id()))),
+    }
+}
