@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::http::{HeaderMap, header};
 use futures::StreamExt;
 use serde::de::DeserializeOwned;
@@ -26,8 +26,8 @@ pub(super) type Accepted = (&'static str, &'static str);
 #[derive(Debug)]
 pub(super) struct Received {
     pub media: &'static str,
-    bytes: Bytes,
-    _room: OwnedSemaphorePermit,
+    bytes: Vec<u8>,
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 impl Received {
@@ -58,22 +58,24 @@ pub(super) async fn receive(
     if announced.is_some_and(|bytes| bytes > BODY_BYTES_MAX) {
         return Err(too_large());
     }
-    let reserve = announced.unwrap_or(BODY_BYTES_MAX) as u32;
-    let waiting = tokio::time::timeout(ROOM_TIME_MAX, Arc::clone(room).acquire_many_owned(reserve));
-    let Ok(Ok(room)) = waiting.await else {
-        return Err(Problem::new(Kind::Busy, "other large requests fill the room for bodies: ask again"));
-    };
-    let reading = tokio::time::timeout(BODY_TIME_MAX, read(body, announced.unwrap_or(0)));
-    let Ok(bytes) = reading.await else {
+    let reading = tokio::time::timeout(BODY_TIME_MAX, read(body, announced.unwrap_or(0), room));
+    let Ok(read) = reading.await else {
         let detail = format!("the body did not arrive within {} s: send it at once", BODY_TIME_MAX.as_secs());
         return Err(Problem::new(Kind::BodyTimeout, detail));
     };
-    Ok(Received { media, bytes: bytes?, _room: room })
+    let (bytes, room) = read?;
+    Ok(Received { media, bytes, _room: room })
 }
 
-async fn read(body: Body, announced: usize) -> Result<Bytes, Problem> {
-    // What a head announces is not yet there: reserve little, and grow with what arrives.
+/// Room is taken for what has arrived, not for what was announced: a client that promises much and sends nothing takes
+/// none from the others.
+async fn read(
+    body: Body,
+    announced: usize,
+    room: &Arc<Semaphore>,
+) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Problem> {
     let mut bytes = Vec::with_capacity(announced.min(64 << 10));
+    let mut taken: Option<OwnedSemaphorePermit> = None;
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk
@@ -81,9 +83,17 @@ async fn read(body: Body, announced: usize) -> Result<Bytes, Problem> {
         if bytes.len() + chunk.len() > BODY_BYTES_MAX {
             return Err(too_large());
         }
+        let waiting = tokio::time::timeout(ROOM_TIME_MAX, Arc::clone(room).acquire_many_owned(chunk.len() as u32));
+        let Ok(Ok(more)) = waiting.await else {
+            return Err(Problem::new(Kind::Busy, "other large requests fill the room for bodies: ask again"));
+        };
+        match &mut taken {
+            Some(taken) => taken.merge(more),
+            None => taken = Some(more),
+        }
         bytes.extend_from_slice(&chunk);
     }
-    Ok(bytes.into())
+    Ok((bytes, taken))
 }
 
 fn too_large() -> Problem {

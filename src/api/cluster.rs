@@ -118,9 +118,9 @@ impl TryFrom<String> for Peer {
     }
 }
 
-async fn block(mut ask: Ask) -> Outcome {
+async fn block(ask: Ask) -> Outcome {
     chaos_enabled(&ask)?;
-    let block: Block = ask.receive().await?.json()?;
+    let block: Block = ask.json()?;
     set_blocked(&ask, block.peers.0.into_iter().map(|Peer(id)| id).collect())
 }
 
@@ -140,4 +140,43 @@ fn chaos_enabled(ask: &Ask) -> Result<(), Problem> {
         return Ok(());
     }
     Err(Problem::new(Kind::ChaosDisabled, "this node cannot be cut off on request: start it with --chaos"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::server::Server;
+    use super::*;
+    use crate::node::Node;
+
+    #[tokio::test]
+    async fn the_cluster_is_shown_and_left_also_when_the_session_is_ahead() {
+        let server = Server::start().await;
+        let ahead = [("folkmoot-clock", "n99")];
+        for path in ["/v1/cluster", "/v1/peers", "/healthz"] {
+            let answer = server.ask("GET", path, &ahead, b"").await;
+            assert_eq!((answer.status, answer.header("folkmoot-clock")), (200, "n99"), "{path}");
+        }
+        assert_eq!(server.get("/v1/cluster").await.value()["partitioned"], false);
+        assert_eq!(server.get("/v1/peers").await.value(), json!({"peers": []}));
+        assert_eq!(server.ask("POST", "/v1/leave", &[], b"").await.value()["left"], true);
+    }
+
+    #[tokio::test]
+    async fn peers_are_blocked_only_where_chaos_is_allowed() {
+        let server = Server::start().await;
+        server.json("POST", CHAOS, json!({"peers": []})).await.problem("chaos-disabled");
+        server.ask("DELETE", CHAOS, &[], b"").await.problem("chaos-disabled");
+
+        let server = Server::of(Node::in_memory(true)).await;
+        let peer = NodeId([3; 32]).to_string();
+        let blocked = server.json("POST", CHAOS, json!({ "peers": [peer] })).await;
+        assert_eq!(blocked.value(), json!({ "blocked": [peer] }));
+        assert_eq!(server.get("/v1/cluster").await.value()["partitioned"], true);
+        let wrong = server.json("POST", CHAOS, json!({"peers": [peer, "nonsense"]})).await;
+        assert!(wrong.problem("bad-json").contains("item 1: `nonsense` is not a node id"));
+        server.json("POST", CHAOS, json!({"peers": [], "more": 1})).await.problem("bad-json");
+        assert_eq!(server.get("/v1/cluster").await.value()["partitioned"], true, "refused means unchanged");
+        assert_eq!(server.ask("DELETE", CHAOS, &[], b"").await.value(), json!({"blocked": []}));
+        assert_eq!(server.get("/v1/cluster").await.value()["partitioned"], false);
+    }
 }

@@ -185,15 +185,13 @@ async fn read(ask: Ask) -> Outcome {
     Ok(response)
 }
 
-async fn put(mut ask: Ask) -> Outcome {
-    ask.address()?;
-    let fields: Map<String, Value> = ask.receive().await?.json()?;
+async fn put(ask: Ask) -> Outcome {
+    let fields: Map<String, Value> = ask.json()?;
     write(ask, WriteBody::Put(fields)).await
 }
 
-async fn patch(mut ask: Ask) -> Outcome {
-    ask.address()?;
-    let received = ask.receive().await?;
+async fn patch(ask: Ask) -> Outcome {
+    let received = ask.received()?;
     let body = match received.media {
         OPS => WriteBody::Edits(received.json::<wire::Indexed<wire::Op, { wire::PATCH_OPS_MAX }>>()?.edits()),
         JSON_PATCH => WriteBody::JsonPatch(json_patch::Patch(
@@ -255,4 +253,224 @@ fn page(items: Vec<(String, crate::node::DocumentView)>, next: Option<String>, c
     let mut response = answer(StatusCode::OK, clock, &Value::Null);
     *response.body_mut() = body.into();
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::server::Server;
+    use super::*;
+
+    const CHANGE: (&str, &str) = ("content-type", OPS);
+
+    #[tokio::test]
+    async fn a_document_is_put_read_changed_and_deleted() {
+        let server = Server::start().await;
+        let put = server.json("PUT", "/v1/docs/vms/vm-42", json!({"cpu": 2})).await;
+        assert_eq!(put.status, 200);
+        let receipt = put.value();
+        assert!(receipt["dot"].is_string() && receipt["durability"] == "local", "{receipt}");
+        assert_eq!(receipt["clock"], put.header("folkmoot-clock"));
+
+        let ops =
+            br#"[{"field":"cpu","incr":3},{"field":"tags","add":"gpu"},{"field":"labels","key":"os","set":"linux"}]"#;
+        assert_eq!(server.ask("PATCH", "/v1/docs/vms/vm-42", &[CHANGE], ops).await.status, 200);
+        let read = server.get("/v1/docs/vms/vm-42").await;
+        let body = read.value();
+        assert_eq!((&body["collection"], &body["id"]), (&json!("vms"), &json!("vm-42")));
+        assert_eq!(body["fields"], json!({"cpu": 5, "tags": ["gpu"], "labels": {"os": "linux"}}));
+        assert_eq!(body["siblings"], json!({}));
+        assert_eq!(body["clock"], read.header("folkmoot-clock"));
+        assert!(read.header("etag").starts_with('"'));
+
+        assert_eq!(server.ask("DELETE", "/v1/docs/vms/vm-42", &[], b"").await.status, 200);
+        server.get("/v1/docs/vms/vm-42").await.problem("not-found");
+        server.ask("DELETE", "/v1/docs/vms/vm-42", &[], b"").await.problem("not-found");
+    }
+
+    #[tokio::test]
+    async fn every_kind_of_patch_applies_and_says_when_it_cannot() {
+        let server = Server::start().await;
+        let path = "/v1/docs/vms/a";
+        server.json("PUT", path, json!({"cpu": 1, "os": "linux"})).await;
+        let patch = async |media: &str, body: &str| {
+            server.ask("PATCH", path, &[("content-type", media)], body.as_bytes()).await
+        };
+        assert_eq!(patch(MERGE_PATCH, r#"{"cpu":2,"os":null}"#).await.status, 200);
+        assert_eq!(patch(JSON, r#"{"ram":8}"#).await.status, 200);
+        assert_eq!(
+            patch(JSON_PATCH, r#"[{"op":"test","path":"/cpu","value":2},{"op":"add","path":"/disk","value":9}]"#)
+                .await
+                .status,
+            200
+        );
+        assert_eq!(server.get(path).await.value()["fields"], json!({"cpu": 2, "ram": 8, "disk": 9}));
+
+        let conflict =
+            patch(JSON_PATCH, r#"[{"op":"remove","path":"/disk"},{"op":"test","path":"/cpu","value":3}]"#).await;
+        assert!(conflict.problem("patch-conflict").contains("operation 1"));
+        assert!(patch(OPS, r#"[{"field":"ram","add":1}]"#).await.problem("does-not-fit").contains("`ram`"));
+        assert_eq!(server.get(path).await.value()["fields"]["disk"], 9, "nothing is half-written");
+        patch("text/plain", "{}").await.problem("media-type");
+        assert!(patch(MERGE_PATCH, "[1]").await.problem("bad-json").contains("line 1"));
+        let missing = server.ask("PATCH", path, &[], b"{}").await;
+        assert!(missing.problem("media-type").contains(OPS), "a patch without a type is ambiguous");
+    }
+
+    #[tokio::test]
+    async fn a_patch_of_a_missing_document_creates_it_only_when_told_to() {
+        let server = Server::start().await;
+        let ops = br#"[{"field":"restarts","incr":1}]"#;
+        server.ask("PATCH", "/v1/docs/vms/new", &[CHANGE], ops).await.problem("not-found");
+        assert_eq!(server.ask("PATCH", "/v1/docs/vms/new?upsert=true", &[CHANGE], ops).await.status, 200);
+        assert_eq!(server.get("/v1/docs/vms/new").await.value()["fields"], json!({"restarts": 1}));
+    }
+
+    #[tokio::test]
+    async fn conditions_hold_or_refuse_and_nothing_is_written() {
+        let server = Server::start().await;
+        let path = "/v1/docs/vms/a";
+        let with = async |method: &str, header: (&str, &str), body: &str| {
+            server.ask(method, path, &[("content-type", JSON), header], body.as_bytes()).await
+        };
+        with("PUT", ("if-match", "*"), "{}").await.problem("precondition-failed");
+        assert_eq!(with("PUT", ("if-none-match", "*"), r#"{"n":1}"#).await.status, 200);
+        with("PUT", ("if-none-match", "*"), r#"{"n":2}"#).await.problem("precondition-failed");
+        let etag = server.get(path).await.header("etag").to_owned();
+        assert_eq!(with("GET", ("if-none-match", &etag), "").await.status, 304);
+        let weak = format!("W/{etag}");
+        with("PUT", ("if-match", &weak), r#"{"n":2}"#).await.problem("precondition-failed");
+        assert_eq!(with("PUT", ("if-match", &etag), r#"{"n":2}"#).await.status, 200);
+        let stale = with("DELETE", ("if-match", &etag), "").await;
+        stale.problem("precondition-failed");
+        assert_eq!(stale.value()["etag"], server.get(path).await.header("etag"));
+        with("GET", ("if-match", &etag), "").await.problem("precondition-failed");
+        with("PUT", ("if-match", "bare"), "{}").await.problem("bad-request");
+        assert_eq!(server.get(path).await.value()["fields"], json!({"n": 2}));
+    }
+
+    #[tokio::test]
+    async fn ids_may_hold_slashes_and_any_utf8_but_no_control_characters() {
+        let server = Server::start().await;
+        for (path, id) in
+            [("a/b//c", "a/b//c"), ("a%2Fb", "a/b"), ("caf%C3%A9", "café"), ("x+y", "x+y"), ("..", ".."), ("%25", "%")]
+        {
+            let path = format!("/v1/docs/vms/{path}");
+            assert_eq!(server.json("PUT", &path, json!({})).await.status, 200, "{path}");
+            assert_eq!(server.get(&path).await.value()["id"], id);
+        }
+        for path in ["a%0a", "%ff", "%", &"x".repeat(513)] {
+            server.get(&format!("/v1/docs/vms/{path}")).await.problem("bad-name");
+        }
+        for collection in ["Vms", "9", "v%20", &"x".repeat(65)] {
+            server.get(&format!("/v1/docs/{collection}/a")).await.problem("bad-name");
+            server.get(&format!("/v1/docs/{collection}")).await.problem("bad-name");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_list_goes_page_by_page_in_id_order() {
+        let server = Server::start().await;
+        for id in ["b", "a", "ab", "c"] {
+            server.json("PUT", &format!("/v1/docs/vms/{id}"), json!({"id": id})).await;
+        }
+        let ids = |page: &Value| page["items"].as_array().unwrap().iter().map(|i| i["id"].clone()).collect::<Vec<_>>();
+        let first = server.get("/v1/docs/vms?limit=2").await.value();
+        assert_eq!((ids(&first), &first["next"]), (vec![json!("a"), json!("ab")], &json!("ab")));
+        let second = server.get("/v1/docs/vms?limit=2&after=ab").await.value();
+        assert_eq!((ids(&second), &second["next"]), (vec![json!("b"), json!("c")], &Value::Null));
+        let prefixed = server.get("/v1/docs/vms?prefix=a").await.value();
+        assert_eq!(ids(&prefixed), [json!("a"), json!("ab")]);
+        assert_eq!(ids(&server.get("/v1/docs/empty").await.value()), [Value::Null; 0]);
+        for query in ["limit=0", "limit=1001", "limit=x", "limit=1&limit=2", "limits=1", "durability=local"] {
+            let detail = server.get(&format!("/v1/docs/vms?{query}")).await.problem("bad-parameter");
+            assert!(detail.contains(query.split('=').next().unwrap()), "{detail}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_waits_for_what_it_has_seen_and_is_told_when_it_is_not_here() {
+        let server = Server::start().await;
+        let path = "/v1/docs/vms/a";
+        let clock = server.json("PUT", path, json!({})).await.header("folkmoot-clock").to_owned();
+        let ahead = format!("n{}", clock[1..].parse::<u64>().unwrap() + 1);
+        let behind = server.ask("GET", &format!("{path}?wait_ms=0"), &[("folkmoot-clock", &ahead)], b"").await;
+        assert!(behind.problem("behind").contains("consistency=local"));
+        assert_eq!((behind.status, behind.header("retry-after"), behind.header("folkmoot-clock")), (503, "1", &*ahead));
+        let local = server.ask("GET", &format!("{path}?consistency=local"), &[("folkmoot-clock", &ahead)], b"").await;
+        assert_eq!((local.status, local.header("folkmoot-clock")), (200, &*ahead), "the session forgets nothing");
+
+        let headers = [("folkmoot-clock", &*ahead)];
+        let (waited, _) =
+            tokio::join!(server.ask("GET", path, &headers, b""), server.json("PUT", "/v1/docs/vms/b", json!({})));
+        assert_eq!(waited.status, 200);
+        server.ask("GET", path, &[("folkmoot-clock", "nonsense")], b"").await.problem("bad-clock");
+        server.get(&format!("{path}?wait_ms=30001")).await.problem("bad-parameter");
+    }
+
+    #[tokio::test]
+    async fn durability_is_reported_and_an_impossible_one_says_that_the_write_is_kept() {
+        let server = Server::start().await;
+        let put = async |durability: &str| {
+            server.json("PUT", &format!("/v1/docs/vms/a?durability={durability}"), json!({})).await
+        };
+        assert_eq!(put("memory").await.value()["durability"], "memory");
+        assert_eq!(put("local").await.value()["dot"], Value::Null, "an equal value writes nothing");
+        assert!(put("replicas:2").await.problem("not-replicated").contains("is kept here"));
+        for wrong in ["replicas:0", "replicas:", "disk", ""] {
+            assert!(put(wrong).await.problem("bad-parameter").contains("replicas:N"));
+        }
+    }
+
+    #[tokio::test]
+    async fn json_that_is_broken_or_of_another_shape_is_refused_with_its_place() {
+        let server = Server::start().await;
+        let put =
+            async |body: &str| server.ask("PUT", "/v1/docs/vms/a", &[("content-type", JSON)], body.as_bytes()).await;
+        let broken = put("{\"a\":1,\n\"b\":}").await;
+        assert!(broken.problem("bad-json").contains("line 2 column 5"));
+        assert_eq!((&broken.value()["line"], &broken.value()["column"]), (&json!(2), &json!(5)));
+        for body in ["", "[]", "1", "null", "{} {}", "{\"a\":\"\u{1}\"}", "{\"a\":1e999}"] {
+            assert!(put(body).await.problem("bad-json").contains("line "), "{body}");
+        }
+        put(&"[".repeat(100_000)).await.problem("bad-json");
+        server.get("/v1/docs/vms/a").await.problem("not-found");
+        for headers in [[("content-type", "text/plain")], [("content-encoding", "gzip")]] {
+            server.ask("PUT", "/v1/docs/vms/a", &headers, b"{}").await.problem("media-type");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_beyond_the_bound_is_refused_announced_or_not() {
+        let server = Server::start().await;
+        let announced =
+            format!("PUT /v1/docs/vms/a HTTP/1.1\r\nhost: {}\r\ncontent-length: 8388609\r\n\r\n", server.address);
+        let mut bytes = announced.into_bytes();
+        bytes.resize(bytes.len() + 8_388_609, b' ');
+        server.send(&bytes).await.unwrap().problem("body-too-large");
+        let mut bytes = format!(
+            "PUT /v1/docs/vms/a HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n",
+            server.address
+        )
+        .into_bytes();
+        for _ in 0..129 {
+            bytes.extend(b"10000\r\n");
+            bytes.resize(bytes.len() + 0x10000, b' ');
+            bytes.extend(b"\r\n");
+        }
+        bytes.extend(b"0\r\n\r\n");
+        server.send(&bytes).await.unwrap().problem("body-too-large");
+        let largest = format!("{{\"a\":\"{}\"}}", "x".repeat((8 << 20) - 8));
+        assert_eq!(largest.len(), 8 << 20);
+        assert_eq!(server.ask("PUT", "/v1/docs/vms/a", &[], largest.as_bytes()).await.status, 200);
+    }
+
+    #[tokio::test]
+    async fn head_answers_like_get_without_a_body() {
+        let server = Server::start().await;
+        server.json("PUT", "/v1/docs/vms/a", json!({})).await;
+        let head = server.ask("HEAD", "/v1/docs/vms/a", &[], b"").await;
+        assert_eq!((head.status, head.body.len()), (200, 0));
+        assert!(!head.header("etag").is_empty());
+        assert_eq!(server.ask("HEAD", "/v1/docs/vms/b", &[], b"").await.status, 404);
+    }
 }

@@ -33,7 +33,9 @@ pub(super) async fn gate(State(api): State<Api>, request: Request, next: Next) -
             Problem::new(Kind::Internal, detail).render(&instance)
         }),
     };
-    api.metrics.on_request(route, method, response.status().as_u16(), started.elapsed());
+    let (status, took) = (response.status().as_u16(), started.elapsed());
+    api.metrics.on_request(route, method, status, took);
+    tracing::debug!(route, method, status, took_us = took.as_micros() as u64, "answered");
     with_clock(response, &Token::default())
 }
 
@@ -61,4 +63,51 @@ fn route_of(request: &Request) -> &'static str {
 fn method_of(method: &Method) -> &'static str {
     const KNOWN: [&str; 7] = ["GET", "HEAD", "PUT", "PATCH", "POST", "DELETE", "OPTIONS"];
     KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::server::Server;
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn a_foreign_host_or_origin_is_refused_before_anything_happens() {
+        let server = Server::start().await;
+        let put = async |header: (&str, &str)| server.ask("PUT", "/v1/docs/vms/a", &[header], b"{}").await;
+        put(("host", "evil.example")).await.problem("foreign-host");
+        put(("origin", "http://evil.example")).await.problem("foreign-origin");
+        put(("origin", "null")).await.problem("foreign-origin");
+        server.get("/v1/docs/vms/a").await.problem("not-found");
+        assert_eq!(put(("origin", &format!("http://{}", server.address))).await.status, 200);
+        assert_eq!(put(("host", "localhost")).await.status, 200);
+    }
+
+    #[tokio::test]
+    async fn unknown_paths_and_wrong_methods_are_problems() {
+        let server = Server::start().await;
+        for path in ["/", "/v1", "/v2/docs/vms/a", "/v1/docs", "/v1/docs/vms/"] {
+            server.get(path).await.problem("no-such-path");
+        }
+        let wrong = server.json("POST", "/v1/docs/vms/a", json!({})).await;
+        wrong.problem("method-not-allowed");
+        assert!(wrong.header("allow").contains("PATCH"), "{:?}", wrong.headers);
+        server.ask("DELETE", "/v1/batch", &[], b"").await.problem("method-not-allowed");
+    }
+
+    #[tokio::test]
+    async fn a_head_that_is_too_large_is_refused() {
+        let server = Server::start().await;
+        server.get(&format!("/v1/docs/vms?prefix={}", "x".repeat(9_000))).await.problem("url-too-long");
+        let long = "y".repeat(40_000);
+        server.ask("GET", "/healthz", &[("x-long", &long)], b"").await.problem("headers-too-large");
+    }
+
+    #[tokio::test]
+    async fn every_answer_carries_a_clock() {
+        let server = Server::start().await;
+        for path in ["/", "/healthz", "/metrics", "/openapi.json", "/v1/peers", "/v1/docs/vms?limit=x"] {
+            let answer = server.get(path).await;
+            assert!(answer.headers.iter().any(|(name, _)| name == "folkmoot-clock"), "{path}");
+        }
+    }
 }

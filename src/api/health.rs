@@ -72,3 +72,40 @@ async fn metrics(ask: Ask) -> Outcome {
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(Metrics::MEDIA_TYPE));
     Ok(response)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::server::Server;
+    use super::*;
+
+    #[tokio::test]
+    async fn readiness_gives_its_reasons() {
+        let server = Server::start().await;
+        assert_eq!(server.get("/healthz").await.value(), json!({"status": "ok"}));
+        assert_eq!(server.get("/readyz").await.value(), json!({"ready": true, "reasons": []}));
+        server.node.set_not_ready(vec!["catching up with 3 peers".into()]);
+        let answer = server.get("/readyz").await;
+        assert!(answer.problem("not-ready").contains("catching up"));
+        assert_eq!(answer.value()["reasons"], json!(["catching up with 3 peers"]));
+        assert_eq!(server.get("/healthz").await.status, 200);
+    }
+
+    #[tokio::test]
+    async fn the_figures_of_the_node_and_of_the_requests_are_there() {
+        let server = Server::start().await;
+        server.json("PUT", "/v1/docs/vms/a", json!({})).await;
+        server.get("/v1/nothing/here").await;
+        server.ask("BREW", "/healthz", &[], b"").await;
+        let answer = server.get("/metrics").await;
+        assert!(answer.header("content-type").starts_with("application/openmetrics-text"));
+        let text = String::from_utf8(answer.body).unwrap();
+        for line in [
+            r#"folkmoot_documents{origin="fa\"ke"} 1.0"#,
+            r#"folkmoot_http_requests_total{route="/v1/docs/{collection}/{*id}",method="PUT",status="200"} 1"#,
+            r#"folkmoot_http_requests_total{route="unmatched",method="GET",status="404"} 1"#,
+            r#"folkmoot_http_requests_total{route="/healthz",method="other",status="405"} 1"#,
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+}

@@ -311,3 +311,55 @@ fn schemas() -> Value {
         "Text": text,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::server::Server;
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[tokio::test]
+    async fn every_operation_is_described_once_and_answers() {
+        let server = Server::start().await;
+        let description = server.get("/openapi.json").await.value();
+        let described: usize =
+            description["paths"].as_object().unwrap().values().map(|path| path.as_object().unwrap().len()).sum();
+        assert_eq!(described, operations().count());
+        let ids: BTreeSet<_> = operations().map(|operation| operation.id).collect();
+        assert_eq!(ids.len(), operations().count());
+        for operation in operations() {
+            let path =
+                operation.path.replace("{collection}", "vms").replace("{*id}", "a").replace("/v1/watch", "/v1/watch?x");
+            let answer = server.ask(operation.method.as_str(), &path, &[], b"{").await;
+            assert_ne!(answer.status, 405, "{operation:?} is routed");
+            let kind = if answer.status == 404 { answer.value()["type"].clone() } else { Value::Null };
+            assert_ne!(kind, Kind::NoSuchPath.urn(), "{operation:?} is routed");
+            let responses = &description["paths"][operation.path.replace("{*", "{")]
+                [operation.method.as_str().to_ascii_lowercase()]["responses"];
+            let listed = &responses[answer.status.to_string()];
+            assert!(listed.is_object(), "{operation:?} lists {}", answer.status);
+        }
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere_and_every_schema_is_used() {
+        let description = description();
+        let text = description.to_string();
+        let used: BTreeSet<_> = text
+            .split("#/components/schemas/")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next())
+            .map(str::to_owned)
+            .collect();
+        let there: BTreeSet<_> = description["components"]["schemas"].as_object().unwrap().keys().cloned().collect();
+        assert_eq!(used, there);
+    }
+
+    #[test]
+    fn every_kind_of_problem_is_among_some_operations_responses() {
+        let paths = description()["paths"].to_string();
+        let missing: Vec<_> =
+            Kind::ALL.into_iter().filter(|kind| *kind != Kind::NoSuchPath && !paths.contains(&kind.urn())).collect();
+        assert_eq!(missing, []);
+    }
+}

@@ -10,6 +10,7 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use futures::future::BoxFuture;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
@@ -77,9 +78,9 @@ pub(super) struct Ask {
     pub headers: HeaderMap,
     /// What the session had seen when it asked.
     pub clock: Token,
+    /// The body, where the operation takes one.
+    pub body: Option<Received>,
     path: Vec<String>,
-    body: Body,
-    accepts: &'static [Accepted],
 }
 
 impl Ask {
@@ -92,9 +93,14 @@ impl Ask {
         Ok(Address::new(self.collection(), id)?)
     }
 
-    pub async fn receive(&mut self) -> Result<Received, Problem> {
-        let body = std::mem::take(&mut self.body);
-        body::receive(&self.headers, body, self.accepts, &self.api.bodies).await
+    /// The body as JSON.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        self.received()?.json()
+    }
+
+    pub fn received(&self) -> Result<&Received, Problem> {
+        let missing = || Problem::new(Kind::Internal, "this operation takes no body: this is a bug");
+        self.body.as_ref().ok_or_else(missing)
     }
 
     /// The session's clock after an answer that shows `seen`.
@@ -141,9 +147,13 @@ impl Operation {
             let wait = Duration::from_millis(params.integer(&WAIT_MS).unwrap_or(WAIT_MS_DEFAULT));
             api.node.wait_for(clock, wait).await?;
         }
+        let body = match self.accepts {
+            [] => None,
+            accepts => Some(body::receive(&parts.headers, body, accepts, &api.bodies).await?),
+        };
+        // Last, so that only work counts, not waiting for a clock or for a slow client.
         let _working = working(&api.working).await?;
-        let (clock, accepts) = (clock.clone(), self.accepts);
-        (self.handler)(Ask { api, params, headers: parts.headers, clock, path, body, accepts }).await
+        (self.handler)(Ask { api, params, headers: parts.headers, clock: clock.clone(), body, path }).await
     }
 }
 

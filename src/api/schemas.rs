@@ -110,9 +110,9 @@ fn described(ask: &Ask, collection: &str) -> Map<String, Value> {
     members
 }
 
-async fn put(mut ask: Ask) -> Outcome {
+async fn put(ask: Ask) -> Outcome {
     check_collection(ask.collection())?;
-    let schema = parse(&ask.receive().await?)?;
+    let schema = parse(ask.received()?)?;
     let (if_match, create_only) = condition::of_write(&ask.headers)?;
     let body = WriteBody::Put([(FIELD.to_owned(), schema.to_json())].into_iter().collect());
     let address = Address::new(COLLECTION, ask.collection())?;
@@ -160,5 +160,59 @@ pub(super) fn guard(write: &DocumentWrite) -> Result<(), Problem> {
             parsed.map(drop).map_err(|error| Problem::new(Kind::BadSchema, format!("{address}: {error}")))
         }
         _ => Err(refuse(format!("{address} is replaced as a whole: use PUT /v1/schemas/{}", address.id()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::server::Server;
+    use super::*;
+
+    const TOML: [(&str, &str); 1] = [("content-type", "application/toml")];
+
+    #[tokio::test]
+    async fn a_schema_is_declared_in_either_notation_and_read_back_with_its_origin() {
+        let server = Server::start().await;
+        assert_eq!(server.get("/v1/schemas/vms").await.value()["origin"], "inferred");
+        let definition = json!({"fields": {"restarts": {"type": "pncounter"}}});
+        assert_eq!(server.json("PUT", "/v1/schemas/vms", definition).await.status, 200);
+        let read = server.get("/v1/schemas/vms").await.value();
+        assert_eq!((&read["origin"], &read["fields"]["restarts"]["type"]), (&json!("declared"), &json!("pncounter")));
+        let text = b"[fields.power]\ntype = \"contested\"\n";
+        assert_eq!(server.ask("PUT", "/v1/schemas/tasks", &TOML, text).await.status, 200);
+        let list = server.get("/v1/schemas").await.value();
+        let names: Vec<_> = list["items"].as_array().unwrap().iter().map(|item| item["collection"].clone()).collect();
+        assert_eq!(names, [json!("tasks"), json!("vms")]);
+    }
+
+    #[tokio::test]
+    async fn a_schema_that_is_none_is_refused_with_its_line() {
+        let server = Server::start().await;
+        let json =
+            async |body: &str| server.ask("PUT", "/v1/schemas/vms", &[("content-type", JSON)], body.as_bytes()).await;
+        assert!(json("{\n\"fields\": }").await.problem("bad-json").contains("line 2"));
+        assert!(json("{\"fields\":{\"a\":{\"type\":\"nonsense\"}}}").await.problem("bad-schema").contains("line"));
+        let broken = server.ask("PUT", "/v1/schemas/vms", &TOML, b"[fields.a]\ntype = \n").await;
+        assert!(broken.problem("bad-json").contains("line 2"));
+        server.ask("PUT", "/v1/schemas/vms", &TOML, b"\xff").await.problem("bad-json");
+        server.ask("PUT", "/v1/schemas/vms", &[], b"{}").await.problem("media-type");
+        server.json("PUT", "/v1/schemas/VMS", json!({"fields": {}})).await.problem("bad-name");
+        assert_eq!(server.get("/v1/schemas/vms").await.value()["origin"], "inferred");
+    }
+
+    #[tokio::test]
+    async fn a_schema_cannot_be_broken_by_writing_its_document() {
+        let server = Server::start().await;
+        let put = async |id: &str, body: Value| server.json("PUT", &format!("/v1/docs/schemas/{id}"), body).await;
+        put("vms", json!({"x": 1})).await.problem("does-not-fit");
+        put("vms", json!({"definition": {"fields": {"a": {"type": "nonsense"}}}})).await.problem("bad-schema");
+        put("a/b", json!({"definition": {"fields": {}}})).await.problem("does-not-fit");
+        let merge = server.json("PATCH", "/v1/docs/schemas/vms?upsert=true", json!({"definition": 1})).await;
+        merge.problem("does-not-fit");
+        let batch = json!({"writes": [{"op": "put", "collection": "schemas", "id": "vms", "fields": {}}]});
+        assert!(server.json("POST", "/v1/batch", batch).await.problem("does-not-fit").starts_with("write 0: "));
+        let whole = put("vms", json!({"definition": {"fields": {"a": {"type": "lww"}}}})).await;
+        assert_eq!(whole.status, 200, "an export can be imported again");
+        assert_eq!(server.ask("DELETE", "/v1/docs/schemas/vms", &[], b"").await.status, 200);
     }
 }

@@ -99,3 +99,23 @@ pub async fn serve(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_loopback_is_bound_unless_the_risk_is_taken() {
+        let refused = bind("0.0.0.0:0".parse().unwrap(), false).await.unwrap_err();
+        assert!(refused.to_string().contains("--insecure"), "{refused}");
+        assert!(bind("0.0.0.0:0".parse().unwrap(), true).await.is_ok());
+        assert!(bind("127.0.0.1:0".parse().unwrap(), false).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_is_named() {
+        let first = bind("127.0.0.1:0".parse().unwrap(), false).await.unwrap();
+        let refused = bind(first.local_addr().unwrap(), false).await.unwrap_err();
+        assert!(refused.to_string().contains(&first.local_addr().unwrap().to_string()), "{refused}");
+    }
+}

@@ -104,3 +104,84 @@ fn named(name: &str, position: Option<Position>, data: &Value) -> Event {
         None => event,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::server::Server;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_watch_tells_what_changes_and_resumes_where_it_was_left() {
+        let server = Server::start().await;
+        let mut events = server.events("/v1/watch?prefix=vms/", "").await;
+        let (name, start, _) = events.next().await.unwrap();
+        assert_eq!(name, "ready");
+        server.json("PUT", "/v1/docs/tasks/t", json!({})).await;
+        server.json("PUT", "/v1/docs/vms/a", json!({"n": 1})).await;
+        let (name, id, data) = events.next().await.unwrap();
+        assert_eq!((&*name, &data["position"]), ("put", &json!(id)));
+        assert_eq!((&data["collection"], &data["id"], &data["fields"]), (&json!("vms"), &json!("a"), &json!({"n": 1})));
+        drop(events);
+
+        server.ask("DELETE", "/v1/docs/vms/a", &[], b"").await;
+        let mut resumed =
+            server.events(&format!("/v1/watch?prefix=vms/&since={start}"), &format!("last-event-id: {id}\r\n")).await;
+        assert_eq!(
+            resumed.next().await.unwrap(),
+            ("ready".into(), id.clone(), json!({ "position": id })),
+            "the header wins"
+        );
+        let (name, _, data) = resumed.next().await.unwrap();
+        assert_eq!((&*name, &data["id"], data.get("fields")), ("delete", &json!("a"), None));
+        let mut from_start = server.events(&format!("/v1/watch?prefix=vms/&since={start}"), "").await;
+        from_start.next().await.unwrap();
+        assert_eq!(from_start.next().await.unwrap().0, "put");
+        assert_eq!(from_start.next().await.unwrap().0, "delete");
+    }
+
+    #[tokio::test]
+    async fn a_position_that_is_gone_is_refused_with_the_way_to_resync() {
+        let server = Server::start().await;
+        let start = server.events("/v1/watch", "").await.next().await.unwrap().1;
+        for n in 0..100 {
+            server.json("PUT", "/v1/docs/vms/a", json!({ "n": n })).await;
+        }
+        let gone = server.get(&format!("/v1/watch?since={start}")).await;
+        assert_eq!(gone.status, 410);
+        assert!(gone.problem("position-expired").contains("then list"));
+        server.get("/v1/watch?since=p99999").await.problem("position-expired");
+        server.get("/v1/watch?since=nonsense").await.problem("bad-parameter");
+    }
+
+    #[tokio::test]
+    async fn watches_end_when_the_api_ends_and_a_gap_is_never_claimed() {
+        let server = Server::start().await;
+        let mut events = server.events("/v1/watch", "").await;
+        assert_eq!(events.next().await.unwrap().0, "ready");
+        server.stop().await;
+        assert_eq!(events.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_cannot_keep_up_ends_with_a_gap() {
+        let node = crate::node::Node::in_memory(false);
+        let changes = node.watch("", None).unwrap();
+        for n in 0..100 {
+            let fields = [("n".to_owned(), json!(n))].into_iter().collect();
+            let address = crate::document::Address::new("vms", "a").unwrap();
+            let write = crate::node::DocumentWrite {
+                address,
+                body: crate::node::WriteBody::Put(fields),
+                if_match: None,
+                create_only: false,
+                missing: crate::node::Missing::Create,
+            };
+            node.write(vec![write], crate::node::Durability::Memory).await.unwrap();
+        }
+        let (_running, stopping) = tokio::sync::watch::channel(false);
+        let events: Vec<_> = events(changes, stopping).collect().await;
+        let last = format!("{:?}", events.last().unwrap());
+        assert!(last.contains("event: gap"), "{last}");
+        assert_eq!(events.len(), 2, "ready, then gap: nothing after what was lost");
+    }
+}

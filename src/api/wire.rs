@@ -231,7 +231,8 @@ mod tests {
     use super::*;
 
     fn edit(text: &str) -> Result<Edit, String> {
-        serde_json::from_str::<Op>(text).map(|Op(edit)| edit).map_err(|error| error.to_string())
+        let ops = serde_json::from_str::<Indexed<Op, 1>>(&format!("[{text}]"));
+        ops.map(|ops| ops.edits().remove(0)).map_err(|error| error.to_string())
     }
 
     #[test]
