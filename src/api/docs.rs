@@ -10,7 +10,7 @@ use super::problem::{Kind, Problem};
 use super::query::{Parameter, Takes};
 use super::{schemas, wire};
 use crate::document::address::{ID_BYTES_MAX, check_collection};
-use crate::node::{DocumentWrite, Durability, Missing, WriteBody, WriteError};
+use crate::node::{DocumentWrite, Durability, Missing, Shown, Token, WriteBody, WriteError};
 
 pub(super) static DURABILITY: Parameter = Parameter {
     name: "durability",
@@ -157,7 +157,7 @@ async fn read(ask: Ask) -> Outcome {
     let if_none_match = Condition::parse(&ask.headers, &header::IF_NONE_MATCH)?;
     let read = ask.api.node.read(&address);
     let clock = ask.clock_with(&read.token);
-    let Some(view) = read.document else {
+    let Some(shown) = read.document else {
         if if_match.is_some() {
             let detail = format!("{address} does not exist, and If-Match asks for one that does");
             return Err(Problem::new(Kind::PreconditionFailed, detail).with("etag", Value::Null).seen(read.token));
@@ -165,19 +165,19 @@ async fn read(ask: Ask) -> Outcome {
         let detail = format!("{address} does not exist on this node: create it with PUT");
         return Err(Problem::new(Kind::NotFound, detail).seen(read.token));
     };
-    let etag = quoted(&view.etag);
-    if if_match.is_some_and(|condition| !condition.matches_strongly(&view.etag)) {
+    let etag = quoted(&shown.etag);
+    if if_match.is_some_and(|condition| !condition.matches_strongly(&shown.etag)) {
         let detail = format!("{address} has the tag {etag}, which If-Match does not name: read it again");
         return Err(Problem::new(Kind::PreconditionFailed, detail).with("etag", etag).seen(read.token));
     }
-    let unchanged = if_none_match.is_some_and(|condition| condition.matches_weakly(&view.etag));
+    let unchanged = if_none_match.is_some_and(|condition| condition.matches_weakly(&shown.etag));
     let mut response = match unchanged {
         true => {
             let mut response = answer(StatusCode::NOT_MODIFIED, &clock, &Value::Null);
             *response.body_mut() = axum::body::Body::empty();
             response
         }
-        false => answer(StatusCode::OK, &clock, &wire::document(&address, view, &clock)),
+        false => answer(StatusCode::OK, &clock, &wire::document(&address, shown, &clock)),
     };
     let etag = HeaderValue::from_str(&etag);
     let etag = etag.map_err(|_| Problem::new(Kind::Internal, "the document's tag is not ASCII: this is a bug"))?;
@@ -232,12 +232,12 @@ async fn list(ask: Ask) -> Outcome {
     Ok(page(listing.items, listing.next, &clock))
 }
 
-fn page(items: Vec<(String, crate::node::DocumentView)>, next: Option<String>, clock: &crate::node::Token) -> Response {
+fn page(items: Vec<(String, Shown)>, next: Option<String>, clock: &Token) -> Response {
     let mut body = String::from("{\"items\":[");
     let mut last: Option<String> = None;
     let mut cut = false;
-    for (id, view) in items {
-        let item = wire::item(&id, view).to_string();
+    for (id, shown) in items {
+        let item = wire::item(&id, shown).to_string();
         if last.is_some() && body.len() + item.len() > PAGE_BYTES_MAX {
             cut = true;
             break;

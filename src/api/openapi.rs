@@ -175,12 +175,12 @@ fn schemas() -> Value {
         } },
     });
     let inferred = json!({ "type": "array", "items": text, "description": "Fields no schema declares." });
-    let expired = json!({ "type": "boolean", "description": "Present and true when a field outlived its time." });
+    let expired = json!({ "type": "boolean", "description": "Whether a field outlived its time to live; only where a field has one." });
     let op = json!({
         "type": "object",
         "required": ["field"],
         "additionalProperties": false,
-        "description": "`field` and exactly one of the verbs; `key` goes with `set` and `unset`.",
+        "description": "`field` and exactly one of the verbs; `key` goes with `set`, `unset` and `incr`.",
         "properties": {
             "field": text,
             "key": text,
@@ -223,6 +223,7 @@ fn schemas() -> Value {
                 "line": { "type": "integer" },
                 "column": { "type": "integer" },
                 "parameter": text,
+                "field": text,
                 "index": { "type": "integer", "description": "The write of a batch it is about." },
                 "etag": { "type": ["string", "null"], "description": "The tag the document has instead." },
                 "reasons": { "type": "array", "items": text },

@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Map, Value, json};
 
-use crate::document::AddressError;
+use crate::document::{AddressError, PlanError};
 use crate::node::{Behind, LeaveError, ParsePositionError, ParseTokenError, Token, WatchError, WriteError};
 
 /// The media type of a problem.
@@ -249,8 +249,13 @@ impl From<WriteError> for Problem {
                 let problem = advised(Kind::PreconditionFailed, "read the document and decide again");
                 problem.with("etag", etag.map_or(Value::Null, |etag| json!(super::condition::quoted(&etag))))
             }
-            WriteError::Plan { .. } => {
-                advised(Kind::DoesNotFit, "write a value of the field's type, or change the collection's schema")
+            WriteError::Plan { error: PlanError::Missing, .. } => Self::new(Kind::NotFound, said),
+            WriteError::Plan { error, .. } => {
+                let problem = Self::new(Kind::DoesNotFit, said);
+                match field_of(&error) {
+                    Some(field) => problem.with("field", field),
+                    None => problem,
+                }
             }
             WriteError::Patch { .. } => advised(Kind::PatchConflict, "read the document and make the patch again"),
             WriteError::TooLarge { .. } => advised(Kind::BodyTooLarge, "split it"),
@@ -264,6 +269,21 @@ impl From<WriteError> for Problem {
             WriteError::Clock(_) => advised(Kind::ClockSkew, "ask again once the host's clock is right"),
             WriteError::ShuttingDown => advised(Kind::ShuttingDown, "ask another node"),
         }
+    }
+}
+
+fn field_of(error: &PlanError) -> Option<&str> {
+    match error {
+        PlanError::Type { field, .. }
+        | PlanError::Edit { field, .. }
+        | PlanError::Count { field, .. }
+        | PlanError::AlreadyWritten { field }
+        | PlanError::GrowOnly { field }
+        | PlanError::TooLong { field, .. }
+        | PlanError::TooDeep { field, .. }
+        | PlanError::Text { field, .. } => Some(field),
+        // The name itself is at fault there, and the detail shows it.
+        PlanError::Missing | PlanError::FieldName(_) | PlanError::TooManyFields(_) => None,
     }
 }
 

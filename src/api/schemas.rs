@@ -1,6 +1,8 @@
 //! `/v1/schemas`: what the fields of a collection are. A schema is a document, `schemas/<collection>`, whose field
 //! `definition` holds it as JSON: it replicates like any other.
 
+use std::collections::BTreeSet;
+
 use axum::http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
@@ -9,14 +11,16 @@ use super::condition;
 use super::docs::{DURABILITY, JSON, commit};
 use super::operation::{Ask, Operation, Outcome, answer};
 use super::problem::{Kind, Problem};
-use crate::document::Address;
 use crate::document::address::check_collection;
-use crate::node::{DocumentWrite, Missing, Schema, SchemaOrigin, WriteBody};
+use crate::document::builtin::builtins;
+use crate::document::{Address, Schema, SchemaError};
+use crate::engine::member;
+use crate::engine::schemas::{COLLECTION, DEFINITION};
+use crate::node::{DocumentWrite, Missing, WriteBody};
 
-/// The collection the schemas live in, and the field that holds one.
-const COLLECTION: &str = "schemas";
-const FIELD: &str = "definition";
-/// Schemas in one list.
+/// Collections the engine itself reads: their types are fixed.
+const FIXED: [&str; 2] = [COLLECTION, member::COLLECTION];
+/// Declared schemas in one list.
 const LIST_MAX: usize = 1_000;
 
 const PATH: &str = "/v1/schemas/{collection}";
@@ -26,7 +30,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         method: Method::GET,
         path: "/v1/schemas",
         id: "listSchemas",
-        says: "Lists the declared schemas, at most 1,000. Collections without one use a built-in schema or inference.",
+        says: "Lists the declared schemas, at most 1,000, and the built-in ones. Fields of other collections are inferred.",
         parameters: &[],
         headers: &[],
         accepts: &[],
@@ -81,7 +85,9 @@ const WRITE_PROBLEMS_AND_SCHEMA: &[Kind] = &[
 async fn list(ask: Ask) -> Outcome {
     let listing = ask.api.node.list(COLLECTION, "", None, LIST_MAX);
     let clock = ask.clock_with(&listing.token);
-    let items: Vec<_> = listing.items.into_iter().map(|(id, _)| described(&ask, &id)).collect();
+    let declared = listing.items.iter().map(|(id, _)| id.as_str());
+    let collections: BTreeSet<&str> = declared.chain(builtins().keys().map(String::as_str)).collect();
+    let items: Vec<_> = collections.into_iter().map(|collection| described(&ask, collection)).collect();
     Ok(answer(StatusCode::OK, &clock, &json!({ "items": items, "clock": clock.to_string() })))
 }
 
@@ -100,21 +106,21 @@ fn described(ask: &Ask, collection: &str) -> Map<String, Value> {
         Value::Object(members) => members,
         other => [("fields".to_owned(), other)].into_iter().collect(),
     };
-    let origin = match origin {
-        SchemaOrigin::Declared => "declared",
-        SchemaOrigin::Builtin => "builtin",
-        SchemaOrigin::Inferred => "inferred",
-    };
     members.insert("collection".into(), collection.into());
-    members.insert("origin".into(), origin.into());
+    members.insert("origin".into(), json!(origin));
     members
 }
 
 async fn put(ask: Ask) -> Outcome {
     check_collection(ask.collection())?;
+    if FIXED.contains(&ask.collection()) {
+        let detail =
+            format!("the types of `{}` are fixed, because every node reads it: declare others", ask.collection());
+        return Err(Problem::new(Kind::BadSchema, detail));
+    }
     let schema = parse(ask.received()?)?;
     let (if_match, create_only) = condition::of_write(&ask.headers)?;
-    let body = WriteBody::Put([(FIELD.to_owned(), schema.to_json())].into_iter().collect());
+    let body = WriteBody::Put([(DEFINITION.to_owned(), schema.to_json())].into_iter().collect());
     let address = Address::new(COLLECTION, ask.collection())?;
     let write = DocumentWrite { address, body, if_match, create_only, missing: Missing::Create };
     Ok(commit(ask, vec![write]).await?)
@@ -125,16 +131,21 @@ fn parse(received: &Received) -> Result<Schema, Problem> {
     let text = received.text()?;
     let schema = if received.media == JSON {
         received.json::<serde::de::IgnoredAny>()?;
-        Schema::parse_json(text)
+        Schema::from_json(text)
     } else {
         if let Err(error) = toml::from_str::<toml::Table>(text) {
             let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
             let detail = format!("the body is no TOML, at line {line}: {}", error.message());
             return Err(Problem::new(Kind::BadJson, detail).with("line", line));
         }
-        Schema::parse_toml(text)
+        Schema::parse(text)
     };
-    schema.map_err(|error| Problem::new(Kind::BadSchema, error.to_string()))
+    schema.map_err(|error| refused(&error))
+}
+
+fn refused(error: &SchemaError) -> Problem {
+    let detail = format!("the schema is not valid, at {error}");
+    Problem::new(Kind::BadSchema, detail).with("line", error.line).with("column", error.column)
 }
 
 /// A schema written as a plain document must still be a schema: every node reads it.
@@ -144,20 +155,21 @@ pub(super) fn guard(write: &DocumentWrite) -> Result<(), Problem> {
     }
     let address = &write.address;
     let refuse = |what: String| Problem::new(Kind::DoesNotFit, what);
-    if check_collection(address.id()).is_err() {
-        return Err(refuse(format!("{address} names no collection: a schema's id is the collection it is for")));
+    if check_collection(address.id()).is_err() || FIXED.contains(&address.id()) {
+        return Err(refuse(format!(
+            "{address} is no schema: its id must be the collection it is for, and not one whose types are fixed"
+        )));
     }
     match &write.body {
         WriteBody::Delete => Ok(()),
         WriteBody::Put(fields) => {
-            let Some(definition) = fields.get(FIELD).filter(|_| fields.len() == 1) else {
+            let Some(definition) = fields.get(DEFINITION).filter(|_| fields.len() == 1) else {
                 return Err(refuse(format!(
-                    "{address} takes the one field `{FIELD}`: use PUT /v1/schemas/{}",
+                    "{address} takes the one field `{DEFINITION}`: use PUT /v1/schemas/{}",
                     address.id()
                 )));
             };
-            let parsed = Schema::parse_json(&definition.to_string());
-            parsed.map(drop).map_err(|error| Problem::new(Kind::BadSchema, format!("{address}: {error}")))
+            Schema::from_json(&definition.to_string()).map(drop).map_err(|error| refused(&error))
         }
         _ => Err(refuse(format!("{address} is replaced as a whole: use PUT /v1/schemas/{}", address.id()))),
     }
@@ -181,8 +193,11 @@ mod tests {
         let text = b"[fields.power]\ntype = \"contested\"\n";
         assert_eq!(server.ask("PUT", "/v1/schemas/tasks", &TOML, text).await.status, 200);
         let list = server.get("/v1/schemas").await.value();
-        let names: Vec<_> = list["items"].as_array().unwrap().iter().map(|item| item["collection"].clone()).collect();
-        assert_eq!(names, [json!("tasks"), json!("vms")]);
+        let items = list["items"].as_array().unwrap();
+        let origin =
+            |name: &str| items.iter().find(|item| item["collection"] == name).map(|item| item["origin"].clone());
+        assert_eq!((origin("vms"), origin("tasks")), (Some(json!("declared")), Some(json!("declared"))));
+        assert!(origin("workers").is_some() && items.len() >= builtins().len());
     }
 
     #[tokio::test]
@@ -197,6 +212,7 @@ mod tests {
         server.ask("PUT", "/v1/schemas/vms", &TOML, b"\xff").await.problem("bad-json");
         server.ask("PUT", "/v1/schemas/vms", &[], b"{}").await.problem("media-type");
         server.json("PUT", "/v1/schemas/VMS", json!({"fields": {}})).await.problem("bad-name");
+        server.json("PUT", "/v1/schemas/members", json!({"fields": {}})).await.problem("bad-schema");
         assert_eq!(server.get("/v1/schemas/vms").await.value()["origin"], "inferred");
     }
 

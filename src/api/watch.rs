@@ -89,7 +89,7 @@ fn event(change: Change) -> Event {
     let Change { position, address, document } = change;
     let name = if document.is_some() { "put" } else { "delete" };
     let mut data = match document {
-        Some(view) => wire::content(address.id(), view),
+        Some(shown) => wire::content(address.id(), shown),
         None => [("id".to_owned(), address.id().into())].into_iter().collect(),
     };
     data.insert("collection".into(), address.collection().into());

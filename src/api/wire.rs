@@ -5,37 +5,39 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::condition::{of_batch, quoted};
-use crate::document::Address;
-use crate::node::{DocumentView, DocumentWrite, Edit, IfMatch, Missing, Receipt, Token, WriteBody};
+use crate::document::{Address, Edit};
+use crate::node::{DocumentWrite, IfMatch, Missing, Receipt, Shown, Token, WriteBody};
 
 /// Operations of one patch, and edits of one write.
 pub(super) const PATCH_OPS_MAX: usize = 1_000;
 /// Writes of one batch.
 pub(super) const WRITES_MAX: usize = 1_000;
 
-pub(super) fn document(address: &Address, view: DocumentView, clock: &Token) -> Value {
-    let mut members = content(address.id(), view);
+pub(super) fn document(address: &Address, shown: Shown, clock: &Token) -> Value {
+    let mut members = content(address.id(), shown);
     members.insert("collection".into(), address.collection().into());
     members.insert("clock".into(), clock.to_string().into());
     Value::Object(members)
 }
 
 /// A document in a list: its collection is known, its tag stands beside it.
-pub(super) fn item(id: &str, view: DocumentView) -> Value {
-    let etag = quoted(&view.etag);
-    let mut members = content(id, view);
+pub(super) fn item(id: &str, shown: Shown) -> Value {
+    let etag = quoted(&shown.etag);
+    let mut members = content(id, shown);
     members.insert("etag".into(), etag.into());
     Value::Object(members)
 }
 
-/// What `id`, `fields` and `siblings` are everywhere; `expired` and `inferred` appear when there is something to say.
-pub(super) fn content(id: &str, view: DocumentView) -> Map<String, Value> {
+/// What `id`, `fields` and `siblings` are everywhere. `expired` stands where a field has a time to live, `inferred` where
+/// a field is not declared.
+pub(super) fn content(id: &str, shown: Shown) -> Map<String, Value> {
+    let Shown { view, expired, .. } = shown;
     let mut members = Map::new();
     members.insert("id".into(), id.into());
     members.insert("fields".into(), Value::Object(view.fields));
     members.insert("siblings".into(), json!(view.siblings));
-    if view.expired {
-        members.insert("expired".into(), true.into());
+    if expired || view.expires_at_ms.is_some() {
+        members.insert("expired".into(), expired.into());
     }
     if !view.inferred.is_empty() {
         members.insert("inferred".into(), view.inferred.into());
@@ -107,7 +109,8 @@ impl TryFrom<OpWire> for Op {
         let edit = match (key, set, unset, incr, add, remove, splice) {
             (Some(key), Some(value), ..) => Edit::SetKey { field, key, value },
             (Some(key), _, Some(_), ..) => Edit::UnsetKey { field, key },
-            (Some(_), ..) => return refuse("has a key, which goes with set and unset only"),
+            (Some(key), _, _, Some(by), ..) => Edit::IncrKey { field, key, by },
+            (Some(_), ..) => return refuse("has a key, which goes with set, unset and incr only"),
             (None, Some(value), ..) => Edit::Set { field, value },
             (None, _, Some(_), ..) => Edit::Unset { field },
             (None, _, _, Some(by), ..) => Edit::Incr { field, by },
@@ -246,6 +249,8 @@ mod tests {
         let set_key = Edit::SetKey { field: field(), key: key(), value: 1.into() };
         assert_eq!(edit(r#"{"field":"f","key":"k","set":1}"#), Ok(set_key));
         assert_eq!(edit(r#"{"field":"f","key":"k","unset":true}"#), Ok(Edit::UnsetKey { field: field(), key: key() }));
+        let incr_key = Edit::IncrKey { field: field(), key: key(), by: 1 };
+        assert_eq!(edit(r#"{"field":"f","key":"k","incr":1}"#), Ok(incr_key));
         let splice = Edit::Splice { field: field(), at: 1, delete: 0, insert: "x".into() };
         assert_eq!(edit(r#"{"field":"f","splice":{"at":1,"insert":"x"}}"#), Ok(splice));
     }
@@ -256,7 +261,7 @@ mod tests {
             (r#"{"field":"f"}"#, "exactly one of"),
             (r#"{"field":"f","set":1,"incr":1}"#, "exactly one of"),
             (r#"{"field":"f","unset":false}"#, "leave it out"),
-            (r#"{"field":"f","key":"k","incr":1}"#, "has a key"),
+            (r#"{"field":"f","key":"k","add":1}"#, "has a key"),
             (r#"{"field":"f","inc":1}"#, "unknown field `inc`"),
             (r#"{"field":"f","incr":1.5}"#, "i64"),
             (r#"{"set":1}"#, "missing field `field`"),

@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -6,94 +5,28 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::clock::hybrid::SkewError;
-use crate::document::Address;
+use crate::document::{Address, DocumentView, Edit, PlanError};
+pub use crate::engine::schemas::Origin as SchemaOrigin;
 
+/// A document as it reads now.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct DocumentView {
-    pub fields: Map<String, Value>,
-    pub siblings: BTreeMap<String, Vec<Sibling>>,
-    pub inferred: Vec<String>,
-    pub expired: bool,
+pub struct Shown {
+    pub view: DocumentView,
+    /// The same on every node that has the same entries. Visible ASCII without quotes.
     pub etag: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Sibling {
-    pub value: Value,
-    pub dot: String,
-    pub replica: String,
-    pub at: String,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub enum Edit {
-    Set { field: String, value: Value },
-    Unset { field: String },
-    Incr { field: String, by: i64 },
-    Add { field: String, value: Value },
-    Remove { field: String, value: Value },
-    SetKey { field: String, key: String, value: Value },
-    UnsetKey { field: String, key: String },
-    Splice { field: String, at: usize, delete: usize, insert: String },
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct PlanError(pub String);
-
-#[derive(Debug, Clone, Default)]
-pub struct Schema(pub Map<String, Value>);
-
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct SchemaError(pub String);
-
-impl Schema {
-    pub fn parse_json(text: &str) -> Result<Self, SchemaError> {
-        let value: Value = serde_json::from_str(text).map_err(|e| SchemaError(e.to_string()))?;
-        Self::from_value(value)
-    }
-
-    pub fn parse_toml(text: &str) -> Result<Self, SchemaError> {
-        let value: Value = toml::from_str(text).map_err(|e| SchemaError(e.to_string()))?;
-        Self::from_value(value)
-    }
-
-    fn from_value(value: Value) -> Result<Self, SchemaError> {
-        let Some(fields) = value.get("fields").and_then(Value::as_object) else {
-            return Err(SchemaError("`fields` is missing at line 1".into()));
-        };
-        for (name, field) in fields {
-            let kind = field.get("type").and_then(Value::as_str).unwrap_or("");
-            if !["pncounter", "contested", "orset", "lww"].contains(&kind) {
-                return Err(SchemaError(format!("field `{name}` has the unknown type `{kind}` at line 1")));
-            }
-        }
-        Ok(Self(fields.clone()))
-    }
-
-    pub fn to_json(&self) -> Value {
-        serde_json::json!({ "fields": self.0 })
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SchemaOrigin {
-    Declared,
-    Builtin,
-    Inferred,
+    /// Whether a field outlived its time to live.
+    pub expired: bool,
 }
 
 #[derive(Debug, Clone)]
 pub struct Read {
-    pub document: Option<DocumentView>,
+    pub document: Option<Shown>,
     pub token: Token,
 }
 
 #[derive(Debug, Clone)]
 pub struct Listing {
-    pub items: Vec<(String, DocumentView)>,
+    pub items: Vec<(String, Shown)>,
     pub next: Option<String>,
     pub token: Token,
 }
@@ -228,7 +161,7 @@ impl FromStr for Position {
 pub struct Change {
     pub position: Position,
     pub address: Address,
-    pub document: Option<DocumentView>,
+    pub document: Option<Shown>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

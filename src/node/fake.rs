@@ -12,7 +12,8 @@ use tokio::sync::Notify;
 use super::contract::*;
 use super::{Figure, FigureKind, apply_patch};
 use crate::clock::NodeId;
-use crate::document::Address;
+use crate::crdt::FieldKind;
+use crate::document::{Address, DocumentView, Edit, PlanError, Schema};
 
 /// Changes kept for watches.
 const CHANGES_MAX: usize = 64;
@@ -166,12 +167,12 @@ impl Node {
         Vec::new()
     }
 
-    pub fn schema(&self, collection: &str) -> (Schema, SchemaOrigin) {
+    pub fn schema(&self, collection: &str) -> (Arc<Schema>, SchemaOrigin) {
         let declared = Address::new("schemas", collection).ok().and_then(|a| self.read(&a).document);
-        let fields = declared.and_then(|d| d.fields["definition"]["fields"].as_object().cloned());
-        match fields {
-            Some(fields) => (Schema(fields), SchemaOrigin::Declared),
-            None => (Schema::default(), SchemaOrigin::Inferred),
+        let text = declared.map(|d| d.view.fields["definition"].to_string());
+        match text.and_then(|text| Schema::from_json(&text).ok()) {
+            Some(schema) => (Arc::new(schema), SchemaOrigin::Declared),
+            None => (Arc::default(), SchemaOrigin::Inferred),
         }
     }
 
@@ -203,8 +204,9 @@ impl Node {
     }
 }
 
-fn view((fields, seq): &(Map<String, Value>, u64)) -> DocumentView {
-    DocumentView { fields: fields.clone(), etag: format!("e{seq}"), ..Default::default() }
+fn view((fields, seq): &(Map<String, Value>, u64)) -> Shown {
+    let view = DocumentView { fields: fields.clone(), ..Default::default() };
+    Shown { view, etag: format!("e{seq}"), expired: false }
 }
 
 type Held = (Map<String, Value>, u64);
@@ -238,7 +240,7 @@ fn planned(
             .map_err(|refused| WriteError::Patch { index, reason: refused.to_string() })?,
         WriteBody::Edits(edits) => {
             for edit in edits {
-                apply_edit(&mut fields, edit).map_err(|error| WriteError::Plan { index, error: PlanError(error) })?;
+                apply_edit(&mut fields, edit).map_err(|error| WriteError::Plan { index, error })?;
             }
         }
     }
@@ -248,17 +250,22 @@ fn planned(
     }
 }
 
-fn apply_edit(fields: &mut Value, edit: &Edit) -> Result<(), String> {
+fn apply_edit(fields: &mut Value, edit: &Edit) -> Result<(), PlanError> {
+    let unfit =
+        |kind| PlanError::Edit { field: edit.field().into(), kind: FieldKind::Contested, edit: "edit", wanted: kind };
     match edit {
         Edit::Set { field, value } => fields[field] = value.clone(),
         Edit::Unset { field } => drop(fields.as_object_mut().and_then(|f| f.remove(field))),
         Edit::SetKey { field, key, value } => fields[field][key] = value.clone(),
         Edit::UnsetKey { field, key } => drop(fields[field].as_object_mut().and_then(|f| f.remove(key))),
+        Edit::IncrKey { field, key, by } => {
+            fields[field][key] = (fields[field][key].as_i64().unwrap_or(0) + by).into();
+        }
         Edit::Splice { field, insert, .. } => fields[field] = insert.as_str().into(),
         Edit::Incr { field, by } => {
             let held = match &fields[field] {
                 Value::Null => 0,
-                value => value.as_i64().ok_or_else(|| format!("field `{field}` is no counter"))?,
+                value => value.as_i64().ok_or_else(|| unfit("a counter"))?,
             };
             fields[field] = (held + by).into();
         }
@@ -266,7 +273,7 @@ fn apply_edit(fields: &mut Value, edit: &Edit) -> Result<(), String> {
             let mut held = match &fields[field] {
                 Value::Null => Vec::new(),
                 Value::Array(items) => items.clone(),
-                _ => return Err(format!("field `{field}` is no set")),
+                _ => return Err(unfit("a set")),
             };
             held.retain(|item| item != value);
             if matches!(edit, Edit::Add { .. }) {
