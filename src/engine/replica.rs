@@ -19,8 +19,8 @@ use super::peer::Peer;
 use super::persistence::Persistence;
 use super::pull::Puller;
 use super::rows::Loaded;
-use super::serve::Server;
 use super::schemas::Schemas;
+use super::serve::Server;
 use super::state::State;
 use crate::clock::{ClusterId, HybridClock, Incarnation, NodeId, ReplicaId, Slot};
 use crate::document::batch::{FullIds, Naming, OpWriter};
@@ -280,13 +280,7 @@ impl Replica {
         }
     }
 
-    fn on_decoded(
-        &mut self,
-        peer: NodeId,
-        message: Message<'_>,
-        table: &[Slot],
-        now: Now,
-    ) -> Result<(), DecodeError> {
+    fn on_decoded(&mut self, peer: NodeId, message: Message<'_>, table: &[Slot], now: Now) -> Result<(), DecodeError> {
         let established = self.peers.get(&peer).is_some_and(|peer| peer.established().is_some());
         match message {
             Message::Hello(hello) => self.on_hello(peer, hello, now),
