@@ -30,7 +30,9 @@ impl fmt::Debug for HybridTime {
 
 /// Why a stamp could not be given. Nothing changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the clock of this host fell {behind_ms} ms behind what this node already stamped (at most {allowed_ms} ms is allowed): correct the host's clock")]
+#[error(
+    "the clock of this host fell {behind_ms} ms behind what this node already stamped (at most {allowed_ms} ms is allowed): correct the host's clock"
+)]
 pub struct SkewError {
     pub behind_ms: u64,
     pub allowed_ms: u64,

@@ -49,7 +49,8 @@ impl Clock {
     pub fn covers_all(&self, other: &Clock) -> bool {
         let common = self.seqs.len().min(other.seqs.len());
         // Branch-free over the common part, so that it compiles to vector compares.
-        let behind = self.seqs[..common].iter().zip(&other.seqs[..common]).fold(0u64, |acc, (a, b)| acc | u64::from(b > a));
+        let behind =
+            self.seqs[..common].iter().zip(&other.seqs[..common]).fold(0u64, |acc, (a, b)| acc | u64::from(b > a));
         behind == 0 && other.seqs[common..].iter().all(|seq| *seq == 0)
     }
 

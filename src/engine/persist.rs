@@ -16,8 +16,7 @@ pub enum Tree {
 }
 
 impl Tree {
-    pub const ALL: [Tree; 6] =
-        [Tree::Cells, Tree::Outbox, Tree::Meta, Tree::History, Tree::Audit, Tree::Checkpoints];
+    pub const ALL: [Tree; 6] = [Tree::Cells, Tree::Outbox, Tree::Meta, Tree::History, Tree::Audit, Tree::Checkpoints];
 
     pub fn name(self) -> &'static str {
         match self {
