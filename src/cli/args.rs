@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::cli::exit::Error;
 use crate::cli::output::Output;
-use crate::cli::{about, read, run as node, status, transfer, watch, write};
+use crate::cli::{about, cluster, read, replay, run as node, status, transfer, watch, write};
 
 const AFTER: &str = "\
 Documents are named collection/id, as in vms/vm-1; an id may hold slashes. Values on the command line are JSON where
@@ -40,6 +40,8 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(Box<node::RunArgs>),
+    Cluster(cluster::ClusterArgs),
+    Replay(replay::ReplayArgs),
     Status(status::StatusArgs),
     Get(read::GetArgs),
     Ls(read::LsArgs),
@@ -70,6 +72,8 @@ pub fn run(cli: Cli) -> Result<(), Error> {
 async fn dispatch(command: Command, output: Output) -> Result<(), Error> {
     match command {
         Command::Run(args) => node::run(*args, output).await,
+        Command::Cluster(args) => cluster::cluster(args, output).await,
+        Command::Replay(args) => replay::replay(args, output).await,
         Command::Status(args) => status::status(args, output).await,
         Command::Get(args) => read::get(args, output).await,
         Command::Ls(args) => read::ls(args, output).await,
