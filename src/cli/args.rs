@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::cli::exit::Error;
 use crate::cli::output::Output;
-use crate::cli::{about, cluster, read, replay, run as node, status, transfer, watch, write};
+use crate::cli::{about, bench, cluster, demo, read, replay, run as node, status, transfer, watch, write};
 
 const AFTER: &str = "\
 Documents are named collection/id, as in vms/vm-1; an id may hold slashes. Values on the command line are JSON where
@@ -40,6 +40,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(Box<node::RunArgs>),
+    Demo(demo::DemoArgs),
     Cluster(cluster::ClusterArgs),
     Replay(replay::ReplayArgs),
     Status(status::StatusArgs),
@@ -56,6 +57,7 @@ enum Command {
     Leave(status::LeaveArgs),
     Export(transfer::ExportArgs),
     Import(transfer::ImportArgs),
+    Bench(bench::BenchArgs),
     Config(Box<about::ConfigArgs>),
     Completions(about::CompletionsArgs),
     /// Print the version
@@ -74,6 +76,7 @@ async fn dispatch(command: Command, output: Output) -> Result<(), Error> {
         Command::Run(args) => node::run(*args, output).await,
         Command::Cluster(args) => cluster::cluster(args, output).await,
         Command::Replay(args) => replay::replay(args, output).await,
+        Command::Demo(args) => demo::demo(args, output).await,
         Command::Status(args) => status::status(args, output).await,
         Command::Get(args) => read::get(args, output).await,
         Command::Ls(args) => read::ls(args, output).await,
@@ -88,6 +91,7 @@ async fn dispatch(command: Command, output: Output) -> Result<(), Error> {
         Command::Leave(args) => status::leave(args, output).await,
         Command::Export(args) => transfer::export(args, output).await,
         Command::Import(args) => transfer::import(args, output).await,
+        Command::Bench(args) => bench::bench(args, output).await,
         Command::Config(args) => about::config(*args, output),
         Command::Completions(args) => about::completions(&args),
         Command::Version => about::version(output),

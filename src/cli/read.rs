@@ -14,7 +14,7 @@ use crate::cli::output::Output;
 /// Read a document.
 ///
 /// Prints its fields; values that were written concurrently and overruled are told on stderr. With --json, prints the
-/// node's whole answer: fields, siblings, clock.
+/// node's whole answer: fields, siblings, clock, and the ETag for --if-match.
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -54,7 +54,10 @@ pub async fn get(args: GetArgs, output: Output) -> Result<(), Error> {
     let terms = Terms { clock: args.clock, if_match: None };
     let answer = client.send(reqwest::Method::GET, &path, None, &terms).await?;
     if output.json {
-        return output.compact(&client.parse::<Value>(&answer)?);
+        let mut document: Map<String, Value> = client.parse(&answer)?;
+        // The tag stands in a header; here it is where `--if-match` can take it from.
+        document.extend(answer.etag.map(|tag| (String::from("etag"), Value::String(tag))));
+        return output.compact(&document);
     }
     let document: Document = client.parse(&answer)?;
     for (field, siblings) in &document.siblings {

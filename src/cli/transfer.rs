@@ -118,8 +118,8 @@ fn parse(line: &str) -> Result<Value, String> {
         return Err(format!("it is over {LINE_BYTES_MAX} bytes"));
     }
     let Line { collection, id, fields } = serde_json::from_str(line).map_err(|error| error.to_string())?;
-    Address::new(&collection, &id)?;
-    Ok(json!({ "op": "put", "collection": collection, "id": id, "fields": fields }))
+    let address = Address::new(&collection, &id)?;
+    Ok(json!({ "op": "put", "collection": address.collection(), "id": address.id(), "fields": fields }))
 }
 
 async fn send(client: &Client, batch: &mut Vec<Value>, last: u64) -> Result<(), Error> {
