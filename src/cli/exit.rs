@@ -53,6 +53,15 @@ impl Error {
         }
     }
 
+    /// True when a write may have been applied although no receipt came.
+    pub fn is_unknown(&self) -> bool {
+        match self {
+            Self::NoAnswer { .. } => true,
+            Self::Refused(problem) => problem.status == 504,
+            _ => false,
+        }
+    }
+
     /// True when the same request, sent again later, may succeed and the first one surely wrote nothing.
     pub fn may_retry(&self) -> bool {
         match self {

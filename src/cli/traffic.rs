@@ -4,7 +4,7 @@ use crate::cli::client::Client;
 use crate::cli::exit::Error;
 
 /// Bytes a node has sent to peers since it started, as they went over the wire.
-const SENT: &str = "folkmoot_net_sent_bytes_total";
+const SENT: &str = "folkmoot_sent_bytes_total";
 
 /// The sum over all nodes; `None` when one does not tell.
 pub async fn bytes_sent(clients: &[Client]) -> Result<Option<u64>, Error> {

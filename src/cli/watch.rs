@@ -44,9 +44,6 @@ pub async fn watch(args: WatchArgs, output: Output) -> Result<(), Error> {
     let mut left = args.limit.unwrap_or(u64::MAX);
     while left > 0 {
         let event = stream.next(&client, output).await?;
-        if event.data.is_empty() {
-            continue;
-        }
         left -= 1;
         match (output.json, serde_json::from_str::<Value>(&event.data)) {
             (false, Ok(change)) => output.line(describe(&change, &event))?,
@@ -79,7 +76,12 @@ impl Stream {
                 if event.id.is_some() {
                     self.last.clone_from(&event.id);
                 }
-                return Ok(event);
+                match event.name.as_str() {
+                    // Where the stream starts; its id is what counts.
+                    "ready" => continue,
+                    "gap" => return Err(missed(&event.data)),
+                    _ => return Ok(event),
+                }
             }
             if let Err(error) = self.fill(client).await {
                 self.on_failure(error, output).await?;
@@ -107,10 +109,7 @@ impl Stream {
         self.failures += 1;
         let lasting = match &error {
             Error::Refused(problem) if problem.status == 410 => {
-                return Err(Error::Failed(format!(
-                    "{problem}. Changes were missed: read what you follow again (`folkmoot ls`), then watch without \
-                     --since"
-                )));
+                return Err(missed(&problem.to_string()));
             }
             Error::Refused(problem) => problem.status < 500,
             Error::Unreachable { .. } => self.last.is_none(),
@@ -125,6 +124,12 @@ impl Stream {
         tokio::time::sleep(backoff).await;
         Ok(())
     }
+}
+
+fn missed(why: &str) -> Error {
+    Error::Failed(format!(
+        "{why}. Changes were missed: watch without --since, and read what you follow again (`folkmoot ls`)"
+    ))
 }
 
 fn describe(change: &Value, event: &Event) -> String {
@@ -167,7 +172,10 @@ mod tests {
                 let last = headers.get("last-event-id").map_or(0, |id| id.to_str().unwrap().parse().unwrap());
                 match last {
                     2 => (StatusCode::GONE, r#"{"title":"Gone","detail":"expired","status":410}"#).into_response(),
-                    last => format!("id: {}\ndata: {{\"n\":{}}}\n\n", last + 1, last + 1).into_response(),
+                    last => {
+                        let ready = format!("event: ready\nid: {last}\ndata: {{}}\n\n");
+                        format!("{ready}event: put\nid: {}\ndata: {{\"n\":{}}}\n\n", last + 1, last + 1).into_response()
+                    }
                 }
             }),
         )
@@ -185,6 +193,14 @@ mod tests {
         assert_eq!(error.code(), 1);
         assert!(error.to_string().contains("Changes were missed"), "{error}");
         assert_eq!(connections.load(Ordering::SeqCst), 3);
+    }
+
+    #[tokio::test]
+    async fn a_gap_in_the_stream_is_told_and_ends_it() {
+        let gap = || async { "event: ready\nid: 1\ndata: {}\n\nevent: gap\ndata: {\"detail\":\"too slow\"}\n\n" };
+        let client = serve(Router::new().route("/v1/watch", get(gap))).await;
+        let error = Stream::new(None, None).next(&client, QUIET).await.unwrap_err();
+        assert!(error.to_string().contains("too slow"), "{error}");
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl Lane {
                 Ok(_) => return Ok(()),
                 Err(error) => error,
             };
-            let unknown = matches!(error, Error::NoAnswer { .. });
+            let unknown = error.is_unknown();
             tries += 1;
             if !(unknown || error.may_retry()) || tries >= TRIES_MAX {
                 return Err(error);
