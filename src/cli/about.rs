@@ -54,7 +54,7 @@ pub fn config(args: ConfigArgs, output: Output) -> Result<(), Error> {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     for key in KEYS {
-        let mut row = vec![key.to_owned(), plain(&values[key])];
+        let mut row = vec![key.to_owned(), plain(key, &values[key])];
         if args.origin {
             row.push(origin(key));
         }
@@ -63,12 +63,13 @@ pub fn config(args: ConfigArgs, output: Output) -> Result<(), Error> {
     output.line(table.trim_fmt())
 }
 
-fn plain(value: &Value) -> String {
+fn plain(key: &str, value: &Value) -> String {
     match value {
-        Value::Null => String::from("auto or none"),
+        Value::Null if key == "mdns" => String::from("auto"),
+        Value::Null => String::from("none"),
         Value::String(text) => text.clone(),
         Value::Array(items) if items.is_empty() => String::from("none"),
-        Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(" "),
+        Value::Array(items) => items.iter().map(|item| plain(key, item)).collect::<Vec<_>>().join(" "),
         Value::Bool(flag) => String::from(if *flag { "on" } else { "off" }),
         other => other.to_string(),
     }

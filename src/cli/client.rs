@@ -185,10 +185,10 @@ impl Client {
     }
 
     pub(crate) fn unanswered(&self, error: &reqwest::Error) -> Error {
-        let (api, cause) = (self.base.clone(), chain(error));
+        let api = self.base.clone();
         match error.is_connect() || error.is_builder() {
-            true => Error::Unreachable { api, cause },
-            false => Error::NoAnswer { api, cause },
+            true => Error::Unreachable { api, cause: innermost(error) },
+            false => Error::NoAnswer { api, cause: chain(error) },
         }
     }
 }
@@ -210,6 +210,15 @@ fn base_url(api: &str) -> Result<String, Error> {
         Ok(url) if url.scheme() == "http" && url.has_host() && url.path() == "/" && url.query().is_none() => Ok(full),
         _ => Err(Error::Usage(format!("`{api}` is no API address; write http://host:port"))),
     }
+}
+
+/// What the system said: that a request to this URL failed to connect is said by the caller already.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
 }
 
 /// An error with its causes: the outermost alone seldom says what happened.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::interval;
 
 use crate::cli::exit::Error;
@@ -85,13 +86,14 @@ const QUIET_MAX: Duration = Duration::from_secs(10);
 
 /// Shows the cluster until Ctrl-C or SIGTERM, or until a node dies.
 async fn watch(cluster: &mut LocalCluster, output: Output) -> Result<(), Error> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .map_err(|error| Error::Failed(format!("cannot listen for signals: {error}")))?;
+    let listen = |kind| signal(kind).map_err(|error| Error::Failed(format!("cannot listen for signals: {error}")));
+    // Listening from here on: a Ctrl-C that comes while the nodes are asked must not be lost.
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let mut screen = Screen::new(output);
     let mut tick = interval(REFRESH);
     loop {
         tokio::select! {
-            _ = tokio::signal::ctrl_c() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
             _ = terminate.recv() => return Ok(()),
             _ = tick.tick() => {}
         }
