@@ -7,8 +7,8 @@ use crate::cli::output::Output;
 use crate::cli::{about, bench, cluster, demo, read, replay, run as node, status, transfer, watch, write};
 
 const AFTER: &str = "\
-Documents are named collection/id, as in vms/vm-1; an id may hold slashes. Values on the command line are JSON where
-they are valid JSON, else text. Data goes to stdout, words to stderr.
+Documents are named collection/id, as in vms/vm-1; an id may hold slashes. Values on the command
+line are JSON where they are valid JSON, else text. Data goes to stdout, words to stderr.
 
 Exit codes:
   0 ok                4 not found             7 no quorum

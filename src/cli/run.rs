@@ -24,8 +24,9 @@ Examples:
                --join /ip4/127.0.0.1/tcp/7118 --name second
   FOLKMOOT_STORE=redb folkmoot run --config /etc/folkmoot.toml
 
-Each flag is also a variable (FOLKMOOT_DATA_DIR, lists with commas) and a key of folkmoot.toml (data_dir = \"…\").
-A flag beats a variable, a variable beats the file; `folkmoot config show --origin` tells what holds and why.
+Each flag is also a variable (FOLKMOOT_DATA_DIR, lists with commas) and a key of folkmoot.toml
+(data_dir = \"…\"). A flag beats a variable, a variable beats the file; `folkmoot config show --origin`
+tells what holds and why.
 
 Once the node serves, one line is printed; with --json it is
   {\"event\":\"ready\",\"node\":\"…\",\"replica\":\"…\",\"api\":\"http://…\",\"listen\":[\"…/p2p/…\"]}
@@ -74,7 +75,7 @@ pub struct SettingArgs {
     /// A libp2p swarm key; only peers with the same key can connect
     #[arg(long, value_name = "FILE")]
     psk: Option<String>,
-    /// Only this node may connect; may be repeated [default: any that knows the swarm key]
+    /// Only this node may connect; may be repeated [default: any that passes --psk]
     #[arg(long, value_name = "NODE")]
     allow: Vec<String>,
     /// Where data is kept: sled, redb, or memory, which is lost at the end [default: sled]

@@ -98,10 +98,12 @@ impl Report {
         let cut_off = NAMES[ELM];
         out.push(format!("\nSplit: oak and ash | {cut_off}. All three noticed within {}", ms(self.noticed_ms)));
         out.push(format!("\nApart: {} more writes, taken on both sides", self.apart.writes));
-        out.extend(self.apart.steps.iter().map(|line| {
-            let side = if line.node == cut_off { "       |  " } else { "  " };
-            format!("{side}{}  {}", line.node, line.wrote)
-        }));
+        for Line { node, wrote } in &self.apart.steps {
+            out.push(match *node == cut_off {
+                true => format!("  {:LEFT_WIDTH$}| {node}  {wrote}", ""),
+                false => format!("  {:LEFT_WIDTH$}|", format!("{node}  {wrote}")),
+            });
+        }
         let digests: Vec<String> = NAMES
             .iter()
             .zip(&self.digests_apart)
@@ -126,6 +128,9 @@ impl Report {
         out.push(format!("\n{end}; the whole took {:.1} s.", self.total_s));
     }
 }
+
+/// The side of oak and ash, in characters.
+const LEFT_WIDTH: usize = 54;
 
 fn ms(ms: f64) -> String {
     match ms < 1_000.0 {

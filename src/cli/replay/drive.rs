@@ -43,10 +43,10 @@ use crate::cli::view::{all_equal, read_all};
 Examples:
   folkmoot replay --workers openb_nodes.csv --tasks openb_pods.csv
   folkmoot replay --workers w.csv --tasks t.csv --map columns.toml \\
-                  --api http://127.0.0.1:7200 --api http://127.0.0.1:7202 --api http://127.0.0.1:7204
+                  --api 127.0.0.1:7200 --api 127.0.0.1:7202 --api 127.0.0.1:7204
 
-The built-in columns are those of the openb traces. A --map file names others; gpus, gpu_milli, gpu_model, qos and
-phase may be left out:
+The built-in columns are those of the openb traces. A --map file names others; gpus, gpu_milli,
+gpu_model, qos and phase may be left out:
   [workers]                       [tasks]
   id = \"machine\"                  id = \"job\"
   cpu_milli = \"cores_milli\"       cpu_milli = \"cores_milli\"

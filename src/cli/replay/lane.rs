@@ -135,7 +135,85 @@ fn verdict(before: Tally, moved: Tally, now: Tally) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use axum::extract::State;
+    use axum::http::StatusCode;
+    use axum::routing::{get, post};
+    use axum::{Json, Router};
+    use tokio::net::TcpListener;
+
     use super::*;
+    use crate::cli::replay::trace::{Task, Worker};
+
+    /// A node with one worker's counter. The first batch gets no good answer; `applies` says whether it is applied.
+    #[derive(Debug)]
+    struct Flaky {
+        applies: bool,
+        batches: u32,
+        started: u64,
+    }
+
+    type Shared = Arc<Mutex<Flaky>>;
+
+    async fn batch(State(flaky): State<Shared>, Json(batch): Json<Value>) -> StatusCode {
+        let mut flaky = flaky.lock().unwrap();
+        flaky.batches += 1;
+        let first = flaky.batches == 1;
+        if !first || flaky.applies {
+            let operations = batch["writes"].as_array().unwrap().iter().flat_map(|w| w["ops"].as_array().unwrap());
+            flaky.started += operations.filter(|operation| operation["field"] == "tasks_started").count() as u64;
+        }
+        if first { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::OK }
+    }
+
+    async fn worker(State(flaky): State<Shared>) -> Json<Value> {
+        Json(json!({ "fields": { "tasks_started": flaky.lock().unwrap().started } }))
+    }
+
+    /// Places three tasks in one batch through a flaky node; what it counted, in how many batches.
+    async fn place_three(applies: bool) -> (u64, u32) {
+        let flaky = Arc::new(Mutex::new(Flaky { applies, batches: 0, started: 0 }));
+        let router = Router::new().route("/v1/batch", post(batch)).route("/v1/docs/workers/w", get(worker));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = Client::new(&listener.local_addr().unwrap().to_string()).unwrap();
+        let router = router.with_state(flaky.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let plan = Arc::new(three_tasks());
+        let (sender, receiver) = tokio::sync::mpsc::channel(64);
+        for event in &plan.events {
+            for write in Write::of(event, &plan).into_iter().filter(|write| !write.tally.is_zero()) {
+                sender.send(write).await.unwrap();
+            }
+        }
+        drop(sender);
+        Lane::new(client, plan, Arc::default(), ProgressBar::hidden()).run(receiver).await.unwrap();
+        let flaky = flaky.lock().unwrap();
+        (flaky.started, flaky.batches)
+    }
+
+    fn three_tasks() -> Plan {
+        let worker = Worker { id: "w".into(), cpu_milli: 9, memory_mib: 9, gpus: 0, gpu_model: None };
+        let task = |id: &str| Task {
+            id: id.to_owned(),
+            cpu_milli: 1,
+            memory_mib: 1,
+            gpus: 0,
+            gpu_milli: 0,
+            created: 0,
+            scheduled: Some(1),
+            deleted: None,
+            qos: None,
+            phase: None,
+        };
+        Plan::new(vec![worker], ["a", "b", "c"].map(task).to_vec())
+    }
+
+    #[tokio::test]
+    async fn a_batch_of_unknown_outcome_counts_once_whether_it_arrived_or_not() {
+        assert_eq!(place_three(true).await, (3, 1), "it had arrived and must not be sent again");
+        assert_eq!(place_three(false).await, (3, 2), "it had not arrived and must be sent again");
+    }
 
     #[test]
     fn the_counters_tell_whether_a_batch_arrived() {
