@@ -1,2 +1,51 @@
-//! Floor 5: the replica.
+//! Floor 5: the replica. Inputs and a time go in, outputs come out; see [`Replica`] for the contract.
+//!
+//! | | |
+//! |---|---|
+//! | [`replica`], [`io`] | the struct, what goes in, what comes out |
+//! | [`state`], [`index`], [`fingerprint`] | what is kept, where its dots are, the digest of it |
+//! | [`write`](mod@write), [`outgoing`] | local writes, and their way out |
+//! | [`live`] | batches as they arrive |
+//! | [`pull`], [`serve`], [`chunk`] | catch-up by cells |
+//! | [`link`], [`peer`], [`detector`], [`message`] | who is there, and what is said |
+//! | [`member`], [`schemas`] | what the engine itself reads in documents |
+//! | [`removal`] | what may be forgotten |
+//! | [`persistence`], [`rows`], [`persist`] | what a disk is asked to keep |
+//! | [`keys`], [`alarm`], [`limits`] | signatures, findings, bounds |
+//!
+//! Nothing here reads a clock, a socket or a disk, and nothing iterates over an unordered map.
+
+pub mod alarm;
+pub mod chunk;
+pub mod detector;
+pub mod fingerprint;
+pub mod index;
+pub mod io;
+pub mod keys;
+pub mod limits;
+pub mod link;
+pub mod live;
+pub mod member;
+pub mod message;
+pub mod outgoing;
+pub mod peer;
 pub mod persist;
+pub mod persistence;
+pub mod pull;
+pub mod removal;
+pub mod replica;
+pub mod rows;
+pub mod schemas;
+pub mod serve;
+pub mod state;
+pub mod write;
+
+#[cfg(test)]
+mod world;
+#[cfg(test)]
+mod world_tests;
+
+pub use alarm::Alarm;
+pub use io::{Event, Input, LinkId, Now, Output, Ticket};
+pub use replica::{Config, Replica};
+pub use rows::{LoadError, Loaded, Loader};

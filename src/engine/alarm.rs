@@ -1,0 +1,60 @@
+//! Findings that a person should hear of. Local to the node that made them: they are about what *it* saw.
+
+use serde::Serialize;
+
+use crate::clock::{NodeId, ReplicaId};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Alarm {
+    /// Harmless to the data (rule R4), but a disk was swapped, restored or copied.
+    #[error(
+        "this node's disk was rolled back or copied: {peer} has {theirs} ops of our replica {replica}, this disk has {ours}; \
+         this start writes under a new replica, nothing is reused"
+    )]
+    RolledBack { replica: ReplicaIdText, ours: u64, theirs: u64, peer: NodeIdText },
+    #[error("another process writes as this node (replica {replica}): a data directory was copied and both copies run")]
+    Cloned { replica: ReplicaIdText },
+    #[error("replica {replica} issued two different batches up to seq {seq}; its further batches are refused here")]
+    Forked { replica: ReplicaIdText, seq: u64 },
+    #[error(
+        "a batch of replica {replica} up to seq {seq} was not signed by its node; its further batches are refused here"
+    )]
+    Forged { replica: ReplicaIdText, seq: u64 },
+    #[error("replica {replica} stamps {ahead_ms} ms ahead of this host's clock: one of the two clocks is wrong")]
+    Skewed { replica: ReplicaIdText, ahead_ms: u64 },
+    #[error("{peer} has the same clock as this node and another state: silent divergence")]
+    Diverged { peer: NodeIdText },
+}
+
+/// A node id, as text.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct NodeIdText(pub String);
+
+/// A replica id, as text.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct ReplicaIdText(pub String);
+
+impl From<NodeId> for NodeIdText {
+    fn from(id: NodeId) -> Self {
+        Self(id.to_string())
+    }
+}
+
+impl From<&ReplicaId> for ReplicaIdText {
+    fn from(id: &ReplicaId) -> Self {
+        Self(id.to_string())
+    }
+}
+
+impl std::fmt::Display for NodeIdText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::fmt::Display for ReplicaIdText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}

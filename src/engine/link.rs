@@ -1,0 +1,242 @@
+//! Links: the first words, the heartbeat, the reports of what is durable, and who can be reached.
+
+use super::alarm::Alarm;
+use super::detector::Liveness;
+use super::io::{Event, LinkId, Now, Output};
+use super::limits::{HEARTBEAT_MS, MISSING_MS, PEERS_MAX, REPORT_BYTES};
+use super::message::{Digests, Hello, Message, Refusal};
+use super::peer::{Link, Peer};
+use super::replica::Replica;
+use crate::clock::{NodeId, Slot};
+
+impl Replica {
+    pub(super) fn on_link_up(&mut self, peer: NodeId, link: LinkId, now: Now) {
+        if self.peers.len() >= PEERS_MAX && !self.peers.contains_key(&peer) {
+            self.output(Output::Disconnect { peer, link, reason: "too many peers".into() });
+            return;
+        }
+        self.suspend_pull(peer, now);
+        let record = self.peers.entry(peer).or_insert_with(|| Peer::new(now.mono_ms()));
+        record.link = Some(Link::new(link));
+        let hello = self.hello();
+        self.send(peer, &Message::Hello(hello));
+    }
+
+    pub(super) fn on_link_down(&mut self, peer: NodeId, link: LinkId, now: Now) {
+        let Some(record) = self.peers.get_mut(&peer) else { return };
+        if record.link.as_ref().is_some_and(|open| open.id == link) {
+            record.link = None;
+            record.link_down_ms = now.mono_ms();
+            record.missing = None;
+            self.suspend_pull(peer, now);
+            self.judge_peers(now);
+        }
+    }
+
+    fn hello(&self) -> Hello {
+        Hello {
+            replica: self.id,
+            cluster: self.cluster(),
+            name: self.config.name.clone(),
+            software: self.config.software.clone(),
+        }
+    }
+
+    pub(super) fn on_hello(&mut self, peer: NodeId, hello: Hello, now: Now) {
+        // A hello speaks for the node that the transport authenticated, and for no other.
+        if hello.replica.node != peer || hello.name.len() > 256 {
+            self.tally.refused += 1;
+            return;
+        }
+        let Some(record) = self.peers.get_mut(&peer) else { return };
+        record.name = hello.name.clone();
+        record.replica = Some(hello.replica);
+        if let Some(link) = &mut record.link {
+            link.greeted = true;
+        }
+        match (self.cluster(), hello.cluster) {
+            (Some(ours), Some(theirs)) if ours == theirs => self.establish(peer, now),
+            (Some(ours), Some(_)) => self.refuse(peer, Refusal::OtherCluster { ours }),
+            // It will say hello again once it has adopted our cluster, if it may.
+            (Some(_), None) => {
+                if let Some(refusal) = self.refuses_member(peer, &hello.name) {
+                    self.refuse(peer, refusal);
+                }
+            }
+            (None, Some(theirs)) if self.cluster.is_none() => self.adopt(theirs),
+            (None, _) => {}
+        }
+    }
+
+    /// Why a newcomer may not join under this name, if so.
+    fn refuses_member(&self, peer: NodeId, name: &str) -> Option<Refusal> {
+        let by = self.members.named(name).filter(|by| *by != peer)?;
+        let alive = by == self.id.node || self.peers.get(&by).is_some_and(|peer| peer.liveness != Liveness::Down);
+        alive.then(|| Refusal::NameTaken { name: name.to_owned(), by })
+    }
+
+    fn refuse(&mut self, peer: NodeId, refusal: Refusal) {
+        self.tally.refused += 1;
+        self.send(peer, &Message::Refuse(refusal));
+    }
+
+    pub(super) fn on_refused(&mut self, peer: NodeId, refusal: Refusal) {
+        self.emit(Event::Refused { peer, refusal });
+    }
+
+    fn establish(&mut self, peer: NodeId, now: Now) {
+        let Some(record) = self.peers.get_mut(&peer) else { return };
+        let Some(link) = record.link.as_mut().filter(|link| !link.established) else { return };
+        link.established = true;
+        record.detector = super::detector::Detector::new(HEARTBEAT_MS, now.mono_ms());
+        // Everything before this heartbeat is in its digests, everything after it comes live.
+        self.flush_group(now);
+        self.send_heartbeat(peer);
+        self.judge_peers(now);
+    }
+
+    /// Says hello again on links that were opened before the cluster was known.
+    pub(super) fn greet_again(&mut self, now: Now) {
+        let peers: Vec<NodeId> = self.peers.iter().filter(|(_, peer)| peer.link.is_some()).map(|(id, _)| *id).collect();
+        for peer in peers {
+            let hello = self.hello();
+            self.send(peer, &Message::Hello(hello));
+            let ours = self.cluster();
+            if self.peers.get(&peer).and_then(|peer| peer.link.as_ref()).is_some_and(|link| link.greeted)
+                && ours.is_some()
+            {
+                // It greeted before we had a cluster: either it is of ours, or it refuses this second hello.
+                self.establish(peer, now);
+            }
+        }
+    }
+
+    pub(super) fn on_heartbeat_due(&mut self, now: Now) {
+        self.flush_group(now);
+        self.heartbeat_due_us = now.mono_us + HEARTBEAT_MS * 1_000;
+        let neighbours: Vec<NodeId> = self.neighbours().collect();
+        for peer in neighbours {
+            self.send_heartbeat(peer);
+        }
+        self.judge_peers(now);
+        self.ask_for_missing(now);
+    }
+
+    fn send_heartbeat(&mut self, peer: NodeId) {
+        let (digests, report) = (self.digests(), self.report_for(peer));
+        self.send(peer, &Message::Heartbeat { digests, report });
+    }
+
+    /// What became durable here since the peer was last told.
+    fn report_for(&mut self, peer: NodeId) -> Vec<(Slot, u64)> {
+        let durable = &self.persistence.durable;
+        let Some(link) = self.peers.get_mut(&peer).and_then(|peer| peer.link.as_mut()) else { return Vec::new() };
+        let report = durable.iter().filter(|(slot, seq)| *seq > link.told.get(*slot)).collect();
+        link.told = durable.clone();
+        link.untold_bytes = 0;
+        link.report_due = false;
+        report
+    }
+
+    /// Tells those who wait for it, or who sent a lot, that it is durable here.
+    pub(super) fn report_durable(&mut self) {
+        let waiting =
+            |peer: &Peer| peer.established().is_some_and(|link| link.report_due || link.untold_bytes >= REPORT_BYTES);
+        let peers: Vec<NodeId> = self.peers.iter().filter(|(_, peer)| waiting(peer)).map(|(id, _)| *id).collect();
+        for peer in peers {
+            let report = self.report_for(peer);
+            self.send(peer, &Message::Report(report));
+        }
+    }
+
+    pub(super) fn on_report(&mut self, peer: NodeId, report: &[(Slot, u64)], now: Now) {
+        for (slot, seq) in report {
+            self.check_own_replica(peer, *slot, *seq, now);
+        }
+        let (clock, own) = (&self.state.clock, self.slot);
+        let Some(record) = self.peers.get_mut(&peer) else { return };
+        report.iter().for_each(|(slot, seq)| record.durable.raise(*slot, *seq));
+        let acknowledged = record.durable.get(own);
+        if let Some(link) = &mut record.link {
+            link.acknowledged(acknowledged);
+        }
+        if record.missing.as_ref().is_some_and(|(_, mark)| clock.covers_all(mark)) {
+            record.missing = None;
+        }
+        if record.missing.is_none() && !clock.covers_all(&record.durable) {
+            record.missing = Some((now.mono_ms(), record.durable.clone()));
+        }
+        self.emit(Event::Reported { peer });
+    }
+
+    pub(super) fn on_heartbeat(&mut self, peer: NodeId, digests: Digests, report: &[(Slot, u64)], now: Now) {
+        let Some(record) = self.peers.get_mut(&peer) else { return };
+        record.detector.heartbeat(now.mono_ms());
+        let contact = record.link.as_mut().is_some_and(|link| !std::mem::replace(&mut link.contacted, true));
+        self.on_report(peer, report, now);
+        let own = self.digests();
+        if own.clock == digests.clock && own.state != digests.state {
+            self.alarm(Alarm::Diverged { peer: peer.into() }, now);
+        }
+        // A contact synchronizes at once, however long the two were apart.
+        if contact && own != digests {
+            self.want_pull(peer, now);
+        }
+        self.judge_peers(now);
+    }
+
+    /// What a peer reported and nobody delivered within a second is pulled from it.
+    fn ask_for_missing(&mut self, now: Now) {
+        let mut wanted = Vec::new();
+        for (id, peer) in &mut self.peers {
+            let Some((since_ms, mark)) = &peer.missing else { continue };
+            if self.state.clock.covers_all(mark) {
+                peer.missing = None;
+            } else if now.mono_ms() >= since_ms + MISSING_MS {
+                peer.missing = None;
+                wanted.push(*id);
+            }
+        }
+        for peer in wanted {
+            self.want_pull(peer, now);
+        }
+    }
+
+    /// Tells what changed in who can be reached.
+    pub(super) fn judge_peers(&mut self, now: Now) {
+        let mut changes = Vec::new();
+        for (id, peer) in &mut self.peers {
+            let liveness = peer.judge(now.mono_ms());
+            if liveness != peer.liveness {
+                peer.liveness = liveness;
+                changes.push((*id, liveness));
+            }
+        }
+        for (peer, liveness) in changes {
+            self.emit(Event::Liveness { peer, liveness });
+        }
+        let reachable = |id: &NodeId| self.peers.get(id).is_some_and(|peer| peer.liveness != Liveness::Down);
+        let unreachable: Vec<NodeId> =
+            self.members.present().filter(|id| *id != self.id.node && !reachable(id)).collect();
+        if unreachable != self.unreachable {
+            self.unreachable.clone_from(&unreachable);
+            self.emit(Event::Partitioned(unreachable));
+        }
+    }
+
+    /// Members that have not left and cannot be reached.
+    pub fn unreachable(&self) -> &[NodeId] {
+        &self.unreachable
+    }
+
+    /// Every peer met since the start, in order of ids.
+    pub fn peers(&self) -> impl Iterator<Item = (&NodeId, &Peer)> {
+        self.peers.iter()
+    }
+
+    /// How many nodes, this one included, have own ops up to `seq` on their disks.
+    pub fn replicated(&self, seq: u64) -> usize {
+        let here = usize::from(self.persistence.durable.get(self.slot) >= seq);
+        here + self.peers.values().filter(|peer| peer.durable.get(self.slot) >= seq).count()
+    }
+}

@@ -1,0 +1,138 @@
+//! Members: who belongs to the cluster, kept as ordinary documents `members/<node id>` that replicate like any other.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value as Json, json};
+
+use super::detector::Liveness;
+use super::io::Now;
+use super::replica::Replica;
+use super::write::WriteError;
+use crate::clock::{Clock, NodeId};
+use crate::document::plan::{Edit, Write};
+use crate::document::view::DocumentView;
+use crate::document::{Address, AddressError};
+
+pub const COLLECTION: &str = "members";
+
+/// One member as its document tells.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Member {
+    pub name: String,
+    pub left: bool,
+    /// Where it listens, as multiaddresses.
+    pub addresses: Vec<String>,
+    pub api: String,
+    pub software: String,
+}
+
+/// The members, as read from their documents.
+#[derive(Clone, Debug, Default)]
+pub struct Members {
+    members: BTreeMap<NodeId, Member>,
+}
+
+impl Members {
+    pub fn get(&self, node: &NodeId) -> Option<&Member> {
+        self.members.get(node)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&NodeId, &Member)> {
+        self.members.iter()
+    }
+
+    /// Those that have not left.
+    pub fn present(&self) -> impl Iterator<Item = NodeId> {
+        self.members.iter().filter(|(_, member)| !member.left).map(|(id, _)| *id)
+    }
+
+    pub(super) fn named(&self, name: &str) -> Option<NodeId> {
+        self.members.iter().find(|(_, member)| !member.left && member.name == name).map(|(id, _)| *id)
+    }
+
+    pub(super) fn set(&mut self, node: NodeId, member: Option<Member>) {
+        match member {
+            Some(member) => {
+                self.members.insert(node, member);
+            }
+            None => {
+                self.members.remove(&node);
+            }
+        }
+    }
+}
+
+impl Member {
+    fn from_view(view: &DocumentView) -> Self {
+        let text = |field: &str| view.fields.get(field).and_then(Json::as_str).unwrap_or_default().to_owned();
+        let addresses = view.fields.get("addresses").and_then(Json::as_array);
+        let addresses = addresses.into_iter().flatten().filter_map(|a| a.as_str().map(str::to_owned)).collect();
+        Self {
+            name: text("name"),
+            left: text("status") == "left",
+            addresses,
+            api: text("api"),
+            software: text("software"),
+        }
+    }
+}
+
+impl Replica {
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// Writes this node's own member document: it is here, under this name, at these addresses.
+    pub fn announce_self(&mut self, addresses: &[String], api: &str, now: Now) -> Result<(), WriteError> {
+        let fields = [
+            ("name", json!(self.config.name)),
+            ("status", json!("joined")),
+            ("addresses", json!(addresses)),
+            ("api", json!(api)),
+            ("software", json!(self.config.software)),
+            ("replica", json!(self.id.to_string())),
+        ]
+        .map(|(field, value)| (field.to_owned(), value));
+        let fields = Map::from_iter(fields);
+        let address = self.member_address(self.id.node)?;
+        self.write(&[(address, Write::Put(fields))], false, now).map(|_| ())
+    }
+
+    /// Notes that this node leaves for good: nobody waits for it any more.
+    pub fn announce_leaving(&mut self, now: Now) -> Result<Option<u64>, WriteError> {
+        let address = self.member_address(self.id.node)?;
+        let left = Edit::Set { field: "status".into(), value: json!("left") };
+        self.write(&[(address, Write::Edits(vec![left]))], true, now).map(|written| written.seq)
+    }
+
+    fn member_address(&self, node: NodeId) -> Result<Address, AddressError> {
+        Address::new(COLLECTION, &node.to_string())
+    }
+
+    pub(super) fn reread_member(&mut self, name: &str) {
+        let Some(node) = name.strip_prefix("members/").and_then(|id| id.parse::<NodeId>().ok()) else { return };
+        let member = self.view(name).map(|view| Member::from_view(&view));
+        self.members.set(node, member);
+    }
+
+    /// What every member that has not left has on its disk, as far as this node was told. A member that has not spoken
+    /// since this start counts as having nothing.
+    pub fn stable(&self) -> Clock {
+        let mut stable = self.persistence.durable.clone();
+        for node in self.members.present().filter(|node| *node != self.id.node) {
+            match self.peers.get(&node) {
+                Some(peer) => stable.meet(&peer.durable),
+                None => return Clock::new(),
+            }
+        }
+        stable
+    }
+
+    /// What this node believes of a member.
+    pub fn liveness(&self, node: &NodeId) -> Liveness {
+        if *node == self.id.node {
+            return Liveness::Alive;
+        }
+        self.peers.get(node).map_or(Liveness::Down, |peer| peer.liveness)
+    }
+}

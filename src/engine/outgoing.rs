@@ -1,0 +1,109 @@
+//! Own ops on their way out: grouped for at most a millisecond, signed once, sent to every neighbour.
+
+use std::sync::Arc;
+
+use super::io::Now;
+use super::limits::{GROUP_BYTES_MAX, GROUP_US_MAX};
+use super::message::Message;
+use super::replica::Replica;
+use crate::clock::{Dot, NodeId, Slot};
+use crate::document::batch::{Batch, OPS_MAX, OpRef, OpWriter, OwnSlots, chain};
+use crate::document::codec::{FORMAT_VERSION, Writer};
+
+/// Ops that are applied here and not yet signed.
+#[derive(Debug)]
+pub struct Group {
+    first: u64,
+    count: usize,
+    ops: OpWriter<OwnSlots>,
+    prompt: bool,
+    sent_us: u64,
+}
+
+impl Group {
+    pub fn new(slot: Slot) -> Self {
+        Self { first: 0, count: 0, ops: OpWriter::new(slot, OwnSlots), prompt: false, sent_us: 0 }
+    }
+
+    pub fn push(&mut self, dot: Dot, op: &OpRef<'_>) {
+        if self.count == 0 {
+            self.first = dot.seq();
+        }
+        self.ops.push(dot.seq(), op);
+        self.count += 1;
+    }
+
+    pub fn set_prompt(&mut self) {
+        self.prompt = true;
+    }
+
+    /// Whether a transaction of `ops` more ops still fits: it must not be torn over two batches.
+    pub fn has_room_for(&self, ops: usize) -> bool {
+        self.count + ops <= OPS_MAX && self.ops.len() < GROUP_BYTES_MAX
+    }
+}
+
+impl Replica {
+    /// When the group must go, if it holds anything.
+    pub(super) fn group_due_us(&self) -> Option<u64> {
+        (self.group.count > 0).then_some(self.group.sent_us + GROUP_US_MAX)
+    }
+
+    /// Sends at once what comes after a pause; what follows quickly is grouped.
+    pub(super) fn flush_group_if_due(&mut self, now: Now) {
+        let full = self.group.ops.len() >= GROUP_BYTES_MAX;
+        if full || self.group_due_us().is_some_and(|due| due <= now.mono_us) {
+            self.flush_group(now);
+        }
+    }
+
+    /// Signs and sends the group. Called before anything that shows this node's clock to the outside, so that a clock
+    /// always ends at a batch's end.
+    pub(super) fn flush_group(&mut self, now: Now) {
+        if self.group.count == 0 {
+            return;
+        }
+        let group = std::mem::replace(&mut self.group, Group::new(self.slot));
+        self.group.sent_us = now.mono_us;
+        let ops = group.ops.into_bytes();
+        let mut batch =
+            Batch { replica: self.slot, first: group.first, count: group.count, signature: [0; 64], ops: &ops };
+        // Our own ops always decode.
+        let Ok(full) = self.under_full_ids(&batch, OwnSlots) else { return };
+        let (_, previous) = self.state.heads[self.slot.index()];
+        let head = chain(&previous, &self.id, batch.first, batch.count, &full);
+        batch.signature = self.keys.sign(&head);
+        self.state.heads[self.slot.index()] = (batch.last(), head);
+        self.persistence.keep_batch(self.slot, batch.first, batch.last(), outbox_row(&batch, &full));
+        self.tally.batches_sent += 1;
+        let (last, message) = (batch.last(), Message::Batch { batch, prompt: group.prompt });
+        self.broadcast_live(last, message.encode().into());
+    }
+
+    fn broadcast_live(&mut self, last: u64, message: Arc<[u8]>) {
+        let neighbours: Vec<NodeId> = self.neighbours().collect();
+        for peer in neighbours {
+            let Some(link) = self.peers.get_mut(&peer).and_then(|peer| peer.link.as_mut()) else { continue };
+            if !link.lagging {
+                link.sent(last, message.len());
+                self.send_bytes(peer, message.clone());
+            }
+        }
+    }
+
+    /// Peers that live batches go to: a full mesh of the established links.
+    pub(super) fn neighbours(&self) -> impl Iterator<Item = NodeId> {
+        self.peers.iter().filter(|(_, peer)| peer.established().is_some()).map(|(id, _)| *id)
+    }
+}
+
+/// A signed batch under full ids, which stands on its own: version, first, count, signature, ops.
+fn outbox_row(batch: &Batch<'_>, full: &[u8]) -> Vec<u8> {
+    let mut writer = Writer::new();
+    writer.u8(FORMAT_VERSION);
+    writer.varint(batch.first);
+    writer.varint(batch.count as u64);
+    writer.raw(&batch.signature);
+    writer.raw(full);
+    writer.bytes
+}

@@ -1,0 +1,137 @@
+//! One peer, and the link to it while there is one.
+
+use std::collections::VecDeque;
+
+use super::detector::{Detector, Liveness};
+use super::io::LinkId;
+use super::limits::{HEARTBEAT_MS, LINK_DOWN_MS, LIVE_WINDOW_BYTES};
+use crate::clock::{Clock, ReplicaId, Slot};
+
+#[derive(Debug)]
+pub struct Peer {
+    pub link: Option<Link>,
+    pub detector: Detector,
+    pub liveness: Liveness,
+    /// What the peer told on its own connection to be durable there. Survives the link.
+    pub durable: Clock,
+    /// Dots it reported that this node lacks, and since when.
+    pub missing: Option<(u64, Clock)>,
+    /// When the link went down, ms.
+    pub link_down_ms: u64,
+    pub name: String,
+    pub replica: Option<ReplicaId>,
+}
+
+impl Peer {
+    pub fn new(now_ms: u64) -> Self {
+        Self {
+            link: None,
+            detector: Detector::new(HEARTBEAT_MS, now_ms),
+            liveness: Liveness::Down,
+            durable: Clock::new(),
+            missing: None,
+            link_down_ms: now_ms.saturating_sub(LINK_DOWN_MS),
+            name: String::new(),
+            replica: None,
+        }
+    }
+
+    /// The link, once both sides know that they are of one cluster.
+    pub fn established(&self) -> Option<&Link> {
+        self.link.as_ref().filter(|link| link.established)
+    }
+
+    pub fn judge(&self, now_ms: u64) -> Liveness {
+        match &self.link {
+            Some(link) if link.established => self.detector.liveness(now_ms),
+            _ if now_ms < self.link_down_ms + LINK_DOWN_MS => Liveness::Suspect,
+            _ => Liveness::Down,
+        }
+    }
+}
+
+/// One incarnation of the streams to a peer. Everything here is forgotten when it breaks.
+#[derive(Debug)]
+pub struct Link {
+    pub id: LinkId,
+    /// Both said hello and are of one cluster.
+    pub established: bool,
+    /// The peer's hello came.
+    pub greeted: bool,
+    /// The first heartbeat after the hello came: the contact that compares digests at once.
+    pub contacted: bool,
+    /// How many of our slots the peer has been told of.
+    pub announced: usize,
+    /// The peer's slots in ours.
+    pub table: Vec<Slot>,
+    /// What the peer was told to be durable here.
+    pub told: Clock,
+    /// Live bytes from the peer since it was last told.
+    pub untold_bytes: usize,
+    /// The peer waits for a report (a write with `replicas:N`).
+    pub report_due: bool,
+    window: VecDeque<(u64, usize)>,
+    window_bytes: usize,
+    /// The window is full: live batches are left out until the peer has caught up with what it has.
+    pub lagging: bool,
+}
+
+impl Link {
+    pub fn new(id: LinkId) -> Self {
+        Self {
+            id,
+            established: false,
+            greeted: false,
+            contacted: false,
+            announced: 0,
+            table: Vec::new(),
+            told: Clock::new(),
+            untold_bytes: 0,
+            report_due: false,
+            window: VecDeque::new(),
+            window_bytes: 0,
+            lagging: false,
+        }
+    }
+
+    /// Notes an own batch up to `last` as sent.
+    pub fn sent(&mut self, last: u64, bytes: usize) {
+        self.window.push_back((last, bytes));
+        self.window_bytes += bytes;
+        self.lagging = self.window_bytes > LIVE_WINDOW_BYTES;
+    }
+
+    /// Notes that own ops up to `seq` are durable at the peer.
+    pub fn acknowledged(&mut self, seq: u64) {
+        while let Some((last, bytes)) = self.window.front().copied().filter(|(last, _)| *last <= seq) {
+            debug_assert!(last <= seq);
+            self.window_bytes -= bytes;
+            self.window.pop_front();
+        }
+        self.lagging &= self.window_bytes > LIVE_WINDOW_BYTES / 2;
+    }
+
+    pub fn window_bytes(&self) -> usize {
+        self.window_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_does_not_acknowledge_gets_at_most_a_window_of_live_bytes() {
+        let mut link = Link::new(LinkId(1));
+        let mut seq = 0;
+        while !link.lagging {
+            seq += 1;
+            link.sent(seq, 1 << 20);
+        }
+        assert!(link.window_bytes() <= LIVE_WINDOW_BYTES + (1 << 20));
+        link.acknowledged(1);
+        assert!(link.lagging, "one acknowledged batch is not enough to go on");
+        link.acknowledged(seq);
+        assert!(!link.lagging && link.window_bytes() == 0);
+    }
+}

@@ -1,0 +1,161 @@
+//! When what goes to the disk: one write at a time, holding everything that changed since the last. While the disk is
+//! busy, changes gather; that is the group commit.
+
+use std::collections::VecDeque;
+
+use super::io::{Event, Now, Output, Ticket};
+use super::limits::{OUTBOX_BATCHES_MAX, PERSIST_RETRY_MS};
+use super::persist::{Tree, WriteBatch};
+use super::replica::Replica;
+use super::rows::outbox_key;
+use crate::clock::{Clock, ClusterId, Slot};
+
+#[derive(Debug)]
+pub struct Persistence {
+    /// What is on this disk.
+    pub durable: Clock,
+    touched: bool,
+    next_ticket: u64,
+    in_flight: Option<InFlight>,
+    /// The rows of a write that failed, to be asked for again.
+    failed: Option<(u64, InFlight)>,
+    /// Own batches, signed, not yet handed to the disk.
+    batches: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Rows of the outbox and the seq each ends at, oldest first.
+    outbox: VecDeque<(u64, Vec<u8>)>,
+    forgotten: Vec<Vec<u8>>,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    ticket: Ticket,
+    clock: Clock,
+    cluster: bool,
+    rows: WriteBatch,
+}
+
+impl Persistence {
+    pub fn new(durable: Clock) -> Self {
+        Self {
+            durable,
+            touched: false,
+            next_ticket: 1,
+            in_flight: None,
+            failed: None,
+            batches: Vec::new(),
+            outbox: VecDeque::new(),
+            forgotten: Vec::new(),
+        }
+    }
+
+    /// Something changed that a disk should know.
+    pub fn touch(&mut self) {
+        self.touched = true;
+    }
+
+    pub fn failed(&self) -> bool {
+        self.failed.is_some()
+    }
+
+    pub(super) fn keep_batch(&mut self, slot: Slot, first: u64, last: u64, row: Vec<u8>) {
+        let key = outbox_key(slot, first);
+        self.batches.push((key.clone(), row));
+        self.outbox.push_back((last, key));
+        if self.outbox.len() > OUTBOX_BATCHES_MAX {
+            self.forgotten.extend(self.outbox.pop_front().map(|(_, key)| key));
+        }
+        self.touched = true;
+    }
+
+    /// Own ops up to `seq` are on every member's disk: their rows may go.
+    fn forget_batches(&mut self, seq: u64) {
+        while self.outbox.front().is_some_and(|(last, _)| *last <= seq) {
+            self.forgotten.extend(self.outbox.pop_front().map(|(_, key)| key));
+        }
+    }
+}
+
+impl Replica {
+    /// Hands the disk everything that changed, unless it is busy.
+    pub(super) fn persist_if_due(&mut self, now: Now) {
+        let busy = self.persistence.in_flight.is_some() || self.persistence.failed.is_some();
+        if busy || !self.persistence.touched {
+            return;
+        }
+        // A stored clock ends at a batch's end.
+        self.flush_group(now);
+        self.persistence.touched = false;
+        let mut rows = self.state.take_rows(self.cluster);
+        for (key, row) in std::mem::take(&mut self.persistence.batches) {
+            rows.put(Tree::Outbox, key, row);
+        }
+        for key in std::mem::take(&mut self.persistence.forgotten) {
+            rows.remove(Tree::Outbox, key);
+        }
+        let ticket = Ticket(self.persistence.next_ticket);
+        self.persistence.next_ticket += 1;
+        let cluster = self.cluster.is_some();
+        self.persistence.in_flight =
+            Some(InFlight { ticket, clock: self.state.clock.clone(), cluster, rows: rows.clone() });
+        self.output(Output::Persist { ticket, rows });
+    }
+
+    pub(super) fn on_persisted(&mut self, ticket: Ticket, now: Now) {
+        let Some(done) = self.persistence.in_flight.take_if(|in_flight| in_flight.ticket == ticket) else { return };
+        let before = self.persistence.durable.get(self.slot);
+        self.persistence.durable = done.clock;
+        let seq = self.persistence.durable.get(self.slot);
+        if seq > before {
+            self.emit(Event::Durable { seq });
+        }
+        if done.cluster && !self.cluster_durable {
+            self.cluster_durable = true;
+            self.on_cluster_durable(now);
+        }
+        self.report_durable();
+    }
+
+    pub(super) fn on_persist_failed(&mut self, ticket: Ticket, reason: String, now: Now) {
+        let Some(lost) = self.persistence.in_flight.take_if(|in_flight| in_flight.ticket == ticket) else { return };
+        self.persistence.failed = Some((now.mono_ms() + PERSIST_RETRY_MS, lost));
+        self.emit(Event::StorageFailed { reason });
+    }
+
+    /// Asks again for a write that failed: its rows first, since later ones build on them.
+    pub(super) fn retry_persist(&mut self, now: Now) {
+        if let Some((_, lost)) = self.persistence.failed.take_if(|(at_ms, _)| *at_ms <= now.mono_ms()) {
+            self.output(Output::Persist { ticket: lost.ticket, rows: lost.rows.clone() });
+            self.persistence.in_flight = Some(lost);
+        }
+    }
+
+    fn on_cluster_durable(&mut self, now: Now) {
+        if let Some(cluster) = self.cluster {
+            self.emit(Event::ClusterKnown(cluster));
+            self.greet_again(now);
+        }
+    }
+
+    /// Takes a cluster as this node's own; it is acted upon once it is durable.
+    pub(super) fn adopt(&mut self, cluster: ClusterId) {
+        self.cluster = Some(cluster);
+        self.state.dirty.cluster = true;
+        self.persistence.touch();
+    }
+
+    pub fn durable(&self) -> &Clock {
+        &self.persistence.durable
+    }
+
+    pub fn storage_failed(&self) -> bool {
+        self.persistence.failed()
+    }
+
+    /// Lets go of what every member has (rule: stable).
+    pub(super) fn forget_delivered(&mut self, stable_own_seq: u64) {
+        self.persistence.forget_batches(stable_own_seq);
+        if !self.persistence.forgotten.is_empty() {
+            self.persistence.touch();
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! The replica: all that a node knows and decides, without a socket, a disk, a clock or a thread.
+//!
+//! The calling contract: hand in one [`Input`] (or a local [`write`](Replica::write)), [`drain`](Replica::drain) the
+//! outputs and carry them out in order, hand in the next. Reads may happen at any time in between. Time is an argument
+//! and so is chance; outputs come from ordered maps only, so the same inputs give the same outputs, byte for byte.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::alarm::Alarm;
+use super::io::{Event, Input, LinkId, Now, Output, Signed};
+use super::keys::Keys;
+use super::limits::{ALARMS_MAX, REPLICAS_MAX};
+use super::live::Parked;
+use super::member::Members;
+use super::message::{Digests, Message};
+use super::outgoing::Group;
+use super::peer::Peer;
+use super::persistence::Persistence;
+use super::pull::Puller;
+use super::rows::Loaded;
+use super::schemas::Schemas;
+use super::serve::Server;
+use super::state::State;
+use crate::clock::{ClusterId, HybridClock, Incarnation, NodeId, ReplicaId, Slot};
+use crate::document::batch::{FullIds, Naming, OpWriter};
+use crate::document::codec::DecodeError;
+
+/// What a replica is told about itself.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What people call this node. One live node per name.
+    pub name: String,
+    /// Drawn anew at each start of the process (rule R4).
+    pub incarnation: Incarnation,
+    /// The cluster this node founds if its store knows none; `None` for a node that joins one.
+    pub found: Option<ClusterId>,
+    /// How far a stamp may run ahead of the host's clock. 500 ms suits hosts that run NTP.
+    pub max_clock_skew_ms: u64,
+    /// Name and version of the program, told to peers.
+    pub software: String,
+}
+
+/// Counts since the start, for metrics.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    pub ops_written: u64,
+    pub ops_applied: u64,
+    pub batches_sent: u64,
+    pub batches_applied: u64,
+    pub batches_duplicate: u64,
+    pub batches_parked: u64,
+    pub batches_dropped: u64,
+    pub malformed: u64,
+    pub refused: u64,
+    pub pulls: u64,
+    pub pulls_complete: u64,
+    pub pulls_broken: u64,
+    pub cells_pulled: u64,
+    pub bytes_pulled: u64,
+    pub serves: u64,
+    pub alarms: u64,
+}
+
+#[derive(Debug)]
+pub struct Replica {
+    pub(super) config: Config,
+    pub(super) id: ReplicaId,
+    pub(super) slot: Slot,
+    pub(super) keys: Arc<dyn Keys>,
+    pub(super) state: State,
+    pub(super) hybrid: HybridClock,
+    pub(super) cluster: Option<ClusterId>,
+    /// The cluster id is on the disk: only then is it acted upon.
+    pub(super) cluster_durable: bool,
+    pub(super) peers: BTreeMap<NodeId, Peer>,
+    pub(super) members: Members,
+    pub(super) schemas: Schemas,
+    pub(super) group: Group,
+    pub(super) parked: Parked,
+    pub(super) puller: Puller,
+    pub(super) server: Server,
+    pub(super) persistence: Persistence,
+    /// Replicas whose further batches are refused: a fork or a forgery was seen.
+    pub(super) frozen: BTreeMap<Slot, ()>,
+    pub(super) unreachable: Vec<NodeId>,
+    pub(super) heartbeat_due_us: u64,
+    pub(super) collect_due_us: u64,
+    pub(super) scheduled_us: u64,
+    alarms: VecDeque<(u64, Alarm)>,
+    pub(super) tally: Tally,
+    outputs: VecDeque<Output>,
+}
+
+impl Replica {
+    /// Starts a new incarnation over what a store held. `keys` belong to the node whose store it is.
+    pub fn new(config: Config, keys: Arc<dyn Keys>, loaded: Loaded, now: Now) -> Self {
+        let Loaded { mut state, cluster } = loaded;
+        let id = ReplicaId { node: keys.node(), incarnation: config.incarnation };
+        // A roster grows by one a start; 2^24 starts of a node are out of reach.
+        let slot = state.intern(id).unwrap_or(Slot(Slot::MAX));
+        let mut hybrid = HybridClock::new(config.max_clock_skew_ms);
+        let _ = hybrid.observe(state.latest_stamp(), now.wall_ms);
+        let mut replica = Self {
+            group: Group::new(slot),
+            hybrid,
+            cluster,
+            cluster_durable: cluster.is_some(),
+            peers: BTreeMap::new(),
+            members: Members::default(),
+            schemas: Schemas::default(),
+            parked: Parked::default(),
+            puller: Puller::new(&config.incarnation),
+            server: Server::default(),
+            persistence: Persistence::new(state.clock.clone()),
+            frozen: BTreeMap::new(),
+            unreachable: Vec::new(),
+            heartbeat_due_us: now.mono_us,
+            collect_due_us: now.mono_us,
+            scheduled_us: u64::MAX,
+            alarms: VecDeque::new(),
+            tally: Tally::default(),
+            outputs: VecDeque::new(),
+            config,
+            id,
+            slot,
+            keys,
+            state,
+        };
+        replica.reread_system_documents();
+        if replica.cluster.is_none()
+            && let Some(cluster) = replica.config.found
+        {
+            replica.adopt(cluster);
+        }
+        replica.settle(now);
+        replica
+    }
+
+    /// Takes one input. Drain the outputs before the next.
+    pub fn handle(&mut self, input: Input, now: Now) {
+        match input {
+            Input::LinkUp { peer, link } => self.on_link_up(peer, link, now),
+            Input::LinkDown { peer, link } => self.on_link_down(peer, link, now),
+            Input::Message { peer, link, bytes } => self.on_message(peer, link, &bytes, now),
+            Input::Persisted { ticket } => self.on_persisted(ticket, now),
+            Input::PersistFailed { ticket, reason } => self.on_persist_failed(ticket, reason, now),
+            Input::Forged { replica, seq } => self.on_forged(replica, seq, now),
+            Input::Tick => self.on_tick(now),
+        }
+        self.settle(now);
+    }
+
+    /// The outputs since the last call, in order.
+    pub fn drain(&mut self) -> impl Iterator<Item = Output> + use<'_> {
+        self.outputs.drain(..)
+    }
+
+    pub fn id(&self) -> ReplicaId {
+        self.id
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.cluster.filter(|_| self.cluster_durable)
+    }
+
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// The alarms kept, oldest first, each with the wall-clock milliseconds at which it was raised.
+    pub fn alarms(&self) -> impl Iterator<Item = &(u64, Alarm)> {
+        self.alarms.iter()
+    }
+
+    pub fn digests(&self) -> Digests {
+        Digests { clock: self.state.clock_digest(), state: self.state.digest() }
+    }
+
+    /// After every input: what changed is told, kept and scheduled.
+    pub(super) fn settle(&mut self, now: Now) {
+        self.tell_changes();
+        self.flush_group_if_due(now);
+        self.persist_if_due(now);
+        self.schedule(now);
+    }
+
+    fn on_tick(&mut self, now: Now) {
+        self.check_pulls(now);
+        self.expire_serves(now);
+        if now.mono_us >= self.heartbeat_due_us {
+            self.on_heartbeat_due(now);
+        }
+        if now.mono_us >= self.collect_due_us {
+            self.collect_removals(now);
+        }
+        self.retry_persist(now);
+    }
+
+    fn schedule(&mut self, now: Now) {
+        let group = self.group_due_us().unwrap_or(u64::MAX);
+        let at_us = self.heartbeat_due_us.min(self.collect_due_us).min(group).max(now.mono_us + 1);
+        if at_us != self.scheduled_us {
+            self.scheduled_us = at_us;
+            self.output(Output::Schedule { at_us });
+        }
+    }
+
+    pub(super) fn output(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    pub(super) fn emit(&mut self, event: Event) {
+        self.output(Output::Emit(event));
+    }
+
+    /// Sends on an open link, after the replicas that the message may name have been announced.
+    pub(super) fn send(&mut self, peer: NodeId, message: &Message<'_>) {
+        let bytes: Arc<[u8]> = message.encode().into();
+        self.send_bytes(peer, bytes);
+    }
+
+    pub(super) fn send_bytes(&mut self, peer: NodeId, message: Arc<[u8]>) {
+        let Some(link) = self.peers.get_mut(&peer).and_then(|peer| peer.link.as_mut()) else { return };
+        let (id, told) = (link.id, link.announced);
+        link.announced = self.state.roster.len();
+        if told < self.state.roster.len() {
+            let new = self.state.roster.iter().skip(told).map(|(_, id)| *id).collect();
+            let announce = Message::Announce(new).encode().into();
+            self.outputs.push_back(Output::Send { peer, link: id, message: announce });
+        }
+        self.outputs.push_back(Output::Send { peer, link: id, message });
+    }
+
+    pub(super) fn alarm(&mut self, alarm: Alarm, now: Now) {
+        // The same finding again is no news.
+        if self.alarms.iter().any(|(_, known)| *known == alarm) {
+            return;
+        }
+        self.tally.alarms += 1;
+        if self.alarms.len() == ALARMS_MAX {
+            self.alarms.pop_front();
+        }
+        self.alarms.push_back((now.wall_ms, alarm.clone()));
+        self.emit(Event::Alarm(alarm));
+    }
+
+    /// The same alarm but for its figures is raised once.
+    pub(super) fn has_alarm(&self, same: impl Fn(&Alarm) -> bool) -> bool {
+        self.alarms.iter().any(|(_, alarm)| same(alarm))
+    }
+
+    fn on_message(&mut self, peer: NodeId, link: LinkId, bytes: &[u8], now: Now) {
+        let Some(open) = self.peers.get_mut(&peer).and_then(|peer| peer.link.as_mut()) else { return };
+        if open.id != link {
+            return;
+        }
+        let table = std::mem::take(&mut open.table);
+        let done = match Message::decode(bytes, &table) {
+            Ok(message) => self.on_decoded(peer, message, &table, now),
+            Err(error) => Err(error),
+        };
+        if let Some(open) = self.peers.get_mut(&peer).and_then(|peer| peer.link.as_mut())
+            && open.id == link
+            && open.table.is_empty()
+        {
+            open.table = table;
+        }
+        if let Err(error) = done {
+            self.tally.malformed += 1;
+            self.output(Output::Disconnect { peer, link, reason: format!("malformed message: {error}") });
+        }
+    }
+
+    fn on_decoded(&mut self, peer: NodeId, message: Message<'_>, table: &[Slot], now: Now) -> Result<(), DecodeError> {
+        let established = self.peers.get(&peer).is_some_and(|peer| peer.established().is_some());
+        match message {
+            Message::Hello(hello) => self.on_hello(peer, hello, now),
+            Message::Refuse(refusal) => self.on_refused(peer, refusal),
+            Message::Announce(ids) => return self.on_announce(peer, ids, table),
+            // What crossed our refusal on the wire is not an error, but nothing is taken from it.
+            _ if !established => self.tally.refused += 1,
+            Message::Batch { batch, prompt } => return self.on_batch(peer, &batch, prompt, table, now),
+            Message::Report(report) => self.on_report(peer, &report, now),
+            Message::Heartbeat { digests, report } => self.on_heartbeat(peer, digests, &report, now),
+            Message::SyncRequest { session, resume, clock } => self.on_sync_request(peer, session, resume, &clock, now),
+            Message::SyncStart { session, complete, clock, floor } => {
+                self.on_sync_start(peer, session, complete, &clock, &floor, now);
+            }
+            Message::SyncChunk { session, index, last, body } => {
+                return self.on_sync_chunk(peer, session, (index, last), body, table, now);
+            }
+            Message::SyncAck { session, next } => self.on_sync_ack(peer, session, next, now),
+            Message::SyncGone { session } => self.on_sync_gone(peer, session, now),
+        }
+        Ok(())
+    }
+
+    fn on_announce(&mut self, peer: NodeId, ids: Vec<ReplicaId>, table: &[Slot]) -> Result<(), DecodeError> {
+        let mut table = table.to_vec();
+        for id in ids {
+            if self.state.roster.slot(&id).is_none() && self.state.roster.len() >= REPLICAS_MAX {
+                return Err(DecodeError::Bounds("the number of replicas"));
+            }
+            table.push(self.state.intern(id).ok_or(DecodeError::Bounds("the number of replicas"))?);
+        }
+        if let Some(link) = self.peers.get_mut(&peer).and_then(|peer| peer.link.as_mut()) {
+            link.table = table;
+        }
+        Ok(())
+    }
+
+    fn on_forged(&mut self, replica: ReplicaId, seq: u64, now: Now) {
+        if let Some(slot) = self.state.roster.slot(&replica) {
+            self.frozen.insert(slot, ());
+            self.alarm(Alarm::Forged { replica: (&replica).into(), seq }, now);
+        }
+    }
+
+    /// The ops of a batch as they are signed.
+    pub(super) fn under_full_ids<N: Naming>(
+        &self,
+        batch: &crate::document::batch::Batch<'_>,
+        naming: N,
+    ) -> Result<Vec<u8>, DecodeError> {
+        let mut writer = OpWriter::new(batch.replica, FullIds { roster: &self.state.roster });
+        for (op, seq) in crate::document::batch::OpReader::new(batch, naming).zip(batch.first..) {
+            writer.push(seq, &op?);
+        }
+        Ok(writer.into_bytes())
+    }
+
+    pub(super) fn ask_to_verify(&mut self, claim: Signed) {
+        self.output(Output::Verify(claim));
+    }
+}

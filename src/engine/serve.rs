@@ -1,0 +1,223 @@
+//! Catch-up, the side that has (rule R2): an immutable snapshot, sent in chunks as the receiver takes them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::alarm::Alarm;
+use super::chunk::ChunkWriter;
+use super::io::Now;
+use super::limits::{CHUNK_BYTES, CHUNKS_UNACKED_MAX, SERVES_MAX, SESSION_RESUME_MS};
+use super::message::{AskEntry, ClockEntry, Message};
+use super::replica::Replica;
+use crate::clock::{Clock, NodeId, ReplicaId, Slot};
+use crate::document::Document;
+
+/// The sessions this node serves: one for each peer, at most [`SERVES_MAX`].
+#[derive(Debug, Default)]
+pub struct Server {
+    serves: BTreeMap<NodeId, Serve>,
+}
+
+#[derive(Debug)]
+struct Serve {
+    session: u64,
+    /// What the receiver had.
+    clock: Clock,
+    complete: bool,
+    documents: Vec<(Arc<str>, Document)>,
+    /// The next document, and the last of its cells that was sent.
+    at: usize,
+    after: Option<Vec<u8>>,
+    /// Chunks not yet taken by the receiver, the first of them being number `acked`.
+    unacked: VecDeque<(bool, Vec<u8>)>,
+    acked: u32,
+    finished: bool,
+    touched_ms: u64,
+}
+
+impl Server {
+    pub fn len(&self) -> usize {
+        self.serves.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.serves.is_empty()
+    }
+}
+
+impl Serve {
+    /// The next chunk; `true` with the last. `None` when all were made.
+    fn next_chunk(&mut self) -> Option<(bool, Vec<u8>)> {
+        if self.finished {
+            return None;
+        }
+        let mut chunk = ChunkWriter::new(&self.clock);
+        while chunk.len() < CHUNK_BYTES
+            && let Some((name, document)) = self.documents.get(self.at)
+        {
+            let after = self.after.take();
+            let mut cut = None;
+            for cell in document.cells() {
+                if after.as_deref().is_some_and(|after| cell.key <= after) {
+                    continue;
+                }
+                if self.complete || cell.entries().any(|entry| !self.clock.covers(entry.dot)) {
+                    chunk.push(name, cell);
+                }
+                if chunk.len() >= CHUNK_BYTES {
+                    cut = Some(cell.key.to_vec());
+                    break;
+                }
+            }
+            match cut {
+                Some(key) => self.after = Some(key),
+                None => self.at += 1,
+            }
+        }
+        self.finished = self.at >= self.documents.len();
+        if self.finished {
+            self.documents = Vec::new();
+        }
+        Some((self.finished, chunk.into_bytes()))
+    }
+}
+
+impl Replica {
+    pub(super) fn on_sync_request(
+        &mut self,
+        peer: NodeId,
+        session: u64,
+        resume: Option<u32>,
+        clock: &[AskEntry],
+        now: Now,
+    ) {
+        self.flush_group(now);
+        self.check_asked_clock(peer, clock, now);
+        if let Some(chunk) = resume {
+            self.resume_serve(peer, session, chunk, now);
+            return;
+        }
+        let full = self.server.serves.len() >= SERVES_MAX && !self.server.serves.contains_key(&peer);
+        if full {
+            self.send(peer, &Message::SyncGone { session });
+            return;
+        }
+        self.tally.serves += 1;
+        let theirs: Clock = clock.iter().map(|entry| (entry.slot, entry.seq)).collect();
+        // Rule R3: below the floor removal records may be gone, so everything must be compared.
+        let complete = !theirs.covers_all(&self.state.floor);
+        let documents = if complete { self.state.snapshot() } else { self.state.snapshot_above(&theirs) };
+        let start = Message::SyncStart {
+            session,
+            complete,
+            clock: self.clock_beyond(&theirs),
+            floor: self.state.floor.iter().collect(),
+        };
+        self.send(peer, &start);
+        let serve = Serve {
+            session,
+            clock: theirs,
+            complete,
+            documents,
+            at: 0,
+            after: None,
+            unacked: VecDeque::new(),
+            acked: 0,
+            finished: false,
+            touched_ms: now.mono_ms(),
+        };
+        self.server.serves.insert(peer, serve);
+        self.pump_chunks(peer);
+    }
+
+    /// What this node's clock says otherwise than `theirs`, upwards or downwards.
+    fn clock_beyond(&self, theirs: &Clock) -> Vec<ClockEntry> {
+        let slots = (0..self.state.roster.len() as u32).map(Slot);
+        let differs = slots.filter(|slot| self.state.clock.get(*slot) != theirs.get(*slot));
+        differs
+            .map(|slot| {
+                let (head_seq, head) = self.state.heads[slot.index()];
+                ClockEntry { slot, seq: self.state.clock.get(slot), head_seq, head }
+            })
+            .collect()
+    }
+
+    /// Equal seqs under different hashes are a fork. A peer that has more of one of our own replicas than we do proves
+    /// that our disk was rolled back or copied.
+    fn check_asked_clock(&mut self, peer: NodeId, clock: &[AskEntry], now: Now) {
+        for entry in clock {
+            self.check_own_replica(peer, entry.slot, entry.seq, now);
+            let (head_seq, head) = self.state.heads[entry.slot.index()];
+            let same_seq = entry.seq > 0 && entry.seq == self.state.clock.get(entry.slot) && head_seq == entry.seq;
+            if same_seq && head[..8] != entry.head && entry.head != [0; 8] {
+                self.frozen.insert(entry.slot, ());
+                let replica = *self.state.roster.id(entry.slot);
+                self.alarm(Alarm::Forked { replica: (&replica).into(), seq: entry.seq }, now);
+            }
+        }
+    }
+
+    pub(super) fn check_own_replica(&mut self, peer: NodeId, slot: Slot, theirs: u64, now: Now) {
+        let replica: ReplicaId = *self.state.roster.id(slot);
+        let ours = self.state.clock.get(slot);
+        if replica.node == self.id.node && theirs > ours {
+            let text = (&replica).into();
+            if !self.has_alarm(|alarm| matches!(alarm, Alarm::RolledBack { replica, .. } if *replica == text)) {
+                self.alarm(Alarm::RolledBack { replica: text, ours, theirs, peer: peer.into() }, now);
+            }
+        }
+    }
+
+    fn resume_serve(&mut self, peer: NodeId, session: u64, chunk: u32, now: Now) {
+        let resumable = self.server.serves.get_mut(&peer).filter(|serve| {
+            serve.session == session && chunk >= serve.acked && chunk <= serve.acked + serve.unacked.len() as u32
+        });
+        let Some(serve) = resumable else {
+            self.send(peer, &Message::SyncGone { session });
+            return;
+        };
+        serve.touched_ms = now.mono_ms();
+        let taken = (chunk - serve.acked) as usize;
+        serve.unacked.drain(..taken);
+        serve.acked = chunk;
+        let again: Vec<_> = serve.unacked.iter().cloned().zip(chunk..).collect();
+        for ((last, body), index) in again {
+            self.send(peer, &Message::SyncChunk { session, index, last, body: &body });
+        }
+        self.pump_chunks(peer);
+    }
+
+    pub(super) fn on_sync_ack(&mut self, peer: NodeId, session: u64, next: u32, now: Now) {
+        let Some(serve) = self.server.serves.get_mut(&peer).filter(|serve| serve.session == session) else { return };
+        serve.touched_ms = now.mono_ms();
+        while serve.acked < next && serve.unacked.pop_front().is_some() {
+            serve.acked += 1;
+        }
+        if serve.finished && serve.unacked.is_empty() {
+            self.server.serves.remove(&peer);
+        } else {
+            self.pump_chunks(peer);
+        }
+    }
+
+    fn pump_chunks(&mut self, peer: NodeId) {
+        while let Some(serve) = self.server.serves.get_mut(&peer)
+            && serve.unacked.len() < CHUNKS_UNACKED_MAX
+            && let Some((last, body)) = serve.next_chunk()
+        {
+            let (session, index) = (serve.session, serve.acked + serve.unacked.len() as u32);
+            serve.unacked.push_back((last, body.clone()));
+            self.send(peer, &Message::SyncChunk { session, index, last, body: &body });
+        }
+    }
+
+    /// Forgets sessions whose receiver has been silent for too long.
+    pub(super) fn expire_serves(&mut self, now: Now) {
+        self.server.serves.retain(|_, serve| now.mono_ms() < serve.touched_ms + SESSION_RESUME_MS);
+    }
+
+    /// The sessions served now.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+}

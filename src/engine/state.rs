@@ -1,0 +1,468 @@
+//! The live state: documents, the clock that says which dots they reflect, and what is derived from both.
+//!
+//! One rule holds everything: *a dot that is in the clock and not in the store is dead.* Only two things change cells:
+//! [`State::apply`] (an op, live) and [`State::join_document`] (cells of a peer, at the end of a catch-up). Both end in
+//! `set_cell`, the one place that keeps fingerprint, index and counts in step with the entries.
+//!
+//! Nothing here decides *whether* an op may be applied; see [`live`](super::live) and [`sync`](super::sync).
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+
+use super::fingerprint::{self, Fingerprint};
+use super::index::DotIndex;
+use super::rows::DirtyRows;
+use crate::clock::{Clock, Dot, HybridTime, ReplicaId, Roster, Slot};
+use crate::document::Document;
+use crate::document::batch::OpRef;
+use crate::document::cell::{CellRef, EntryRef, apply_op};
+use crate::document::packed::Touched;
+
+/// The key of a document's existence cell: no field, tag 1. A document is visible while this cell holds a value.
+pub const EXISTENCE_KEY: &[u8] = &[0, 1];
+
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    pub name: Arc<str>,
+    hash: u64,
+    pub document: Document,
+    visible: bool,
+}
+
+/// What there is, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub documents: usize,
+    pub cells: usize,
+    pub entries: usize,
+    pub removal_records: usize,
+}
+
+#[derive(Debug, Default)]
+pub struct State {
+    pub roster: Roster,
+    replica_hashes: Vec<u64>,
+    pub clock: Clock,
+    /// For each slot the hash its chain of batches ends in, and the seq it ends at.
+    pub(super) heads: Vec<(u64, [u8; 32])>,
+    /// Removal records at or below it may be gone (rule R3).
+    pub floor: Clock,
+    stored: Vec<Stored>,
+    free: Vec<u32>,
+    by_name: HashTable<u32>,
+    ordered: BTreeMap<Arc<str>, u32>,
+    index: DotIndex,
+    fingerprint: Fingerprint,
+    counts: Counts,
+    visible: BTreeMap<Box<str>, usize>,
+    pub(super) dirty: DirtyRows,
+    /// Documents changed since the last [`State::take_changed`], in order, without immediate repeats.
+    changed: Vec<Arc<str>>,
+    added: Vec<(Dot, u32)>,
+    /// Buffers kept between calls, so that an op allocates nothing of its own.
+    scratch: Vec<u8>,
+    scratch_old: Vec<u8>,
+}
+
+impl State {
+    /// The slot of a replica, numbering it if new. `None` when no slot is left.
+    pub fn intern(&mut self, id: ReplicaId) -> Option<Slot> {
+        let slot = self.roster.intern(id)?;
+        if self.replica_hashes.len() == slot.index() {
+            self.replica_hashes.push(fingerprint::replica_hash(&id));
+            self.heads.push((0, [0; 32]));
+        }
+        Some(slot)
+    }
+
+    pub fn document(&self, name: &str) -> Option<&Document> {
+        self.find(name).map(|at| &self.stored[at as usize].document)
+    }
+
+    /// Whether the document has a live existence entry.
+    pub fn is_visible(&self, name: &str) -> bool {
+        self.find(name).is_some_and(|at| self.stored[at as usize].visible)
+    }
+
+    /// The latest stamp of any live entry: a start must not stamp below what this node already wrote.
+    pub fn latest_stamp(&self) -> HybridTime {
+        let entries = self.stored.iter().flat_map(|stored| stored.document.cells()).flat_map(|cell| cell.entries());
+        entries.map(|entry| entry.at).max().unwrap_or_default()
+    }
+
+    /// Names at or after `from`, in order; hidden documents too.
+    pub fn names_from<'a>(&'a self, from: Bound<&str>) -> impl Iterator<Item = (&'a Arc<str>, &'a Document)> {
+        let range = self.ordered.range::<str, _>((from, Bound::Unbounded));
+        range.map(|(name, at)| (name, &self.stored[*at as usize].document))
+    }
+
+    /// Visible documents for each collection, in order.
+    pub fn collections(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.visible.iter().filter(|(_, count)| **count > 0).map(|(name, count)| (&**name, *count))
+    }
+
+    pub fn counts(&self) -> Counts {
+        Counts { documents: self.visible.values().sum(), ..self.counts }
+    }
+
+    /// The digest of the state: equal clocks must mean equal digests.
+    pub fn digest(&self) -> u128 {
+        self.fingerprint.total()
+    }
+
+    /// The digest of the clock, in global ids.
+    pub fn clock_digest(&self) -> u128 {
+        let hash = |(slot, seq): (Slot, u64)| {
+            fingerprint::entry_hash(self.replica_hashes[slot.index()], seq, 0, HybridTime::default(), b"clock")
+        };
+        self.clock.iter().map(hash).fold(0, u128::wrapping_add)
+    }
+
+    /// Bytes the state holds on to: an estimate, for people.
+    pub fn bytes(&self) -> usize {
+        let pages = |stored: &Stored| stored.document.pages().iter().map(|page| page.allocated()).sum::<usize>();
+        let documents: usize = self.stored.iter().map(|s| pages(s) + s.name.len() + size_of::<Stored>() + 48).sum();
+        documents + self.index.bytes()
+    }
+
+    /// Names of the documents that changed since this was last asked.
+    pub fn take_changed(&mut self) -> Vec<Arc<str>> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Applies one op. It removes what it supersedes and adds itself; nothing else is asked (rule R5).
+    /// The caller has checked rule R1 and moves the clock.
+    pub fn apply(&mut self, dot: Dot, op: &OpRef<'_>) {
+        let at = self.find_or_create(op.document);
+        let mut packed = std::mem::take(&mut self.scratch);
+        let old = self.stored[at as usize].document.entries_of(op.key);
+        apply_op(old, &op.supersedes, EntryRef { dot, at: op.at, value: op.value }, &mut packed);
+        self.set_cell(at, op.key, &packed);
+        self.scratch = packed;
+        self.note_added();
+    }
+
+    /// Joins a peer's cells of one document (rule R2: called for all documents of a session in one step, after which the
+    /// caller merges the clocks). An entry is kept when both have it, or when the side without it does not cover it.
+    /// With `complete`, cells not among `theirs` count as empty there.
+    pub fn join_document(&mut self, name: &str, theirs: &[StagedCell<'_>], their_clock: &Clock, complete: bool) {
+        let at = self.find_or_create(name);
+        let mut packed = std::mem::take(&mut self.scratch);
+        for cell in theirs {
+            let own = CellRef { key: cell.key, packed: self.stored[at as usize].document.entries_of(cell.key) };
+            join_cell(own, &cell.entries, &self.clock, their_clock, &mut packed);
+            self.set_cell(at, cell.key, &packed);
+        }
+        if complete {
+            let document = self.stored[at as usize].document.clone();
+            for own in document.cells() {
+                if theirs.binary_search_by(|cell| cell.key.cmp(own.key)).is_err() {
+                    join_cell(own, &[], &self.clock, their_clock, &mut packed);
+                    self.set_cell(at, own.key, &packed);
+                }
+            }
+        }
+        self.scratch = packed;
+        self.release_if_empty(at);
+    }
+
+    /// Ends a run of [`State::join_document`] calls: the dots they added enter the index in order.
+    pub fn finish_join(&mut self) {
+        self.note_added();
+    }
+
+    /// Raises the floor to cover `stable` and drops the removal records at or below it.
+    pub fn raise_floor(&mut self, stable: &Clock) {
+        if self.floor.covers_all(stable) {
+            return;
+        }
+        let documents = self.index.documents_between(&self.floor, Some(stable));
+        self.floor.join(stable);
+        self.dirty.floor = true;
+        let floor = self.floor.clone();
+        let changed_before = self.changed.len();
+        for at in documents {
+            let document = self.stored[at as usize].document.clone();
+            for cell in document.cells() {
+                let forgotten = |entry: &EntryRef<'_>| entry.value.is_none() && floor.covers(entry.dot);
+                if cell.entries().any(|entry| forgotten(&entry)) {
+                    let mut packed = Vec::with_capacity(cell.packed.len());
+                    cell.entries().filter(|entry| !forgotten(entry)).for_each(|entry| entry.encode_into(&mut packed));
+                    self.set_cell(at, cell.key, &packed);
+                }
+            }
+            self.release_if_empty(at);
+        }
+        // Dropping removal records changes nothing that a reader could see.
+        self.changed.truncate(changed_before);
+    }
+
+    /// The documents that may hold a dot that `clock` does not cover, in order of their names, shared with this state
+    /// until either changes.
+    pub fn snapshot_above(&self, clock: &Clock) -> Vec<(Arc<str>, Document)> {
+        let mut documents: Vec<_> = self.index.documents_between(clock, None).into_iter().collect();
+        documents.sort_by(|a, b| self.stored[*a as usize].name.cmp(&self.stored[*b as usize].name));
+        let share = |at: u32| (self.stored[at as usize].name.clone(), self.stored[at as usize].document.clone());
+        documents.into_iter().map(share).collect()
+    }
+
+    /// Every document, in order of names.
+    pub fn snapshot(&self) -> Vec<(Arc<str>, Document)> {
+        self.ordered.iter().map(|(name, at)| (name.clone(), self.stored[*at as usize].document.clone())).collect()
+    }
+
+    /// The name and the document behind a dirty row.
+    pub(super) fn stored(&self, at: u32) -> &Stored {
+        &self.stored[at as usize]
+    }
+
+    /// Adopts a document as it was stored, deriving everything from its cells.
+    pub(super) fn adopt(&mut self, name: &str, document: Document) {
+        let at = self.find_or_create(name);
+        let empty = Document::default();
+        for cell in document.cells() {
+            self.account(at, cell.key, empty.entries_of(cell.key), cell.packed);
+        }
+        self.stored[at as usize].document = document;
+        self.changed.clear();
+    }
+
+    /// After the last [`State::adopt`].
+    pub(super) fn finish_adopting(&mut self) {
+        self.note_added();
+    }
+
+    fn set_cell(&mut self, at: u32, key: &[u8], packed: &[u8]) {
+        let mut old = std::mem::take(&mut self.scratch_old);
+        old.clear();
+        old.extend_from_slice(self.stored[at as usize].document.entries_of(key));
+        if old != packed {
+            self.account(at, key, &old, packed);
+            self.put_cell(at, key, packed);
+        }
+        self.scratch_old = old;
+    }
+
+    fn put_cell(&mut self, at: u32, key: &[u8], packed: &[u8]) {
+        let stored = &mut self.stored[at as usize];
+        match stored.document.put(key, packed) {
+            Touched::Page(id) => self.dirty.page(at, id),
+            Touched::Split(low, high) => {
+                self.dirty.page(at, low);
+                self.dirty.page(at, high);
+            }
+            Touched::Gone(id) => self.dirty.gone(&stored.name, id),
+            Touched::Nothing => {}
+        }
+        if self.changed.last().is_none_or(|last| !Arc::ptr_eq(last, &stored.name)) {
+            self.changed.push(stored.name.clone());
+        }
+    }
+
+    /// Moves fingerprint, index and counts from a cell's `old` entries to its `new` ones. Both are in order of dots.
+    fn account(&mut self, at: u32, key: &[u8], old: &[u8], new: &[u8]) {
+        let document_hash = self.stored[at as usize].hash;
+        let cell_hash = fingerprint::cell_hash(document_hash, key);
+        let (mut before, mut after) =
+            (CellRef { key, packed: old }.entries().peekable(), CellRef { key, packed: new }.entries().peekable());
+        let mut visible = false;
+        loop {
+            let (gone, come) = match (before.peek(), after.peek()) {
+                (None, None) => break,
+                (Some(b), Some(a)) if a.dot == b.dot => {
+                    visible |= a.value.is_some();
+                    before.next();
+                    after.next();
+                    continue;
+                }
+                (Some(b), Some(a)) if b.dot < a.dot => (before.next(), None),
+                (Some(_), None) => (before.next(), None),
+                (_, Some(_)) => (None, after.next()),
+            };
+            if let Some(entry) = gone {
+                self.counts.entries -= 1;
+                self.index.forget(entry.dot);
+                match entry.value {
+                    Some(value) => {
+                        let hash = self.entry_hash(&entry, cell_hash, value);
+                        self.fingerprint.remove(document_hash, hash);
+                    }
+                    None => self.counts.removal_records -= 1,
+                }
+            }
+            if let Some(entry) = come {
+                self.counts.entries += 1;
+                self.added.push((entry.dot, at));
+                match entry.value {
+                    Some(value) => {
+                        visible = true;
+                        let hash = self.entry_hash(&entry, cell_hash, value);
+                        self.fingerprint.add(document_hash, hash);
+                    }
+                    None => self.counts.removal_records += 1,
+                }
+            }
+        }
+        self.counts.cells = self.counts.cells + usize::from(old.is_empty()) - usize::from(new.is_empty());
+        if key == EXISTENCE_KEY {
+            self.set_visible(at, visible);
+        }
+    }
+
+    fn entry_hash(&self, entry: &EntryRef<'_>, cell_hash: u64, value: &[u8]) -> u128 {
+        let replica = self.replica_hashes[entry.dot.slot().index()];
+        fingerprint::entry_hash(replica, entry.dot.seq(), cell_hash, entry.at, value)
+    }
+
+    fn set_visible(&mut self, at: u32, visible: bool) {
+        let stored = &mut self.stored[at as usize];
+        if stored.visible == visible {
+            return;
+        }
+        stored.visible = visible;
+        let collection = stored.name.split('/').next().unwrap_or_default();
+        if !self.visible.contains_key(collection) {
+            self.visible.insert(collection.into(), 0);
+        }
+        if let Some(count) = self.visible.get_mut(collection) {
+            *count = if visible { *count + 1 } else { count.saturating_sub(1) };
+        }
+    }
+
+    /// Enters the dots added since the last call into the index.
+    fn note_added(&mut self) {
+        let mut added = std::mem::take(&mut self.added);
+        if added.len() > 1 {
+            added.sort_unstable();
+        }
+        for (dot, at) in added.drain(..) {
+            self.index.push(dot, at);
+            if self.index.wants_compaction(dot.slot()) {
+                self.compact_index(dot.slot());
+            }
+        }
+        self.added = added;
+    }
+
+    fn compact_index(&mut self, slot: Slot) {
+        let mut live = Vec::with_capacity(self.index.live(slot));
+        for at in self.index.documents_of(slot) {
+            let entries = self.stored[at as usize].document.cells().flat_map(|cell| cell.entries());
+            live.extend(entries.filter(|entry| entry.dot.slot() == slot).map(|entry| (entry.dot.seq(), at)));
+        }
+        // Dots that wait to be pushed are in the cells already: they come in their turn.
+        let pushed = self.index.last(slot);
+        live.retain(|(seq, _)| *seq <= pushed);
+        self.index.compact(slot, live);
+    }
+
+    fn find(&self, name: &str) -> Option<u32> {
+        let hash = fingerprint::document_hash(name);
+        self.by_name.find(hash, |at| &*self.stored[*at as usize].name == name).copied()
+    }
+
+    fn find_or_create(&mut self, name: &str) -> u32 {
+        if let Some(at) = self.find(name) {
+            return at;
+        }
+        let (name, hash): (Arc<str>, _) = (name.into(), fingerprint::document_hash(name));
+        let stored = Stored { name: name.clone(), hash, document: Document::default(), visible: false };
+        let at = match self.free.pop() {
+            Some(at) => {
+                self.stored[at as usize] = stored;
+                at
+            }
+            None => {
+                self.stored.push(stored);
+                (self.stored.len() - 1) as u32
+            }
+        };
+        let hashes = |at: &u32| self.stored[*at as usize].hash;
+        self.by_name.insert_unique(hash, at, hashes);
+        self.ordered.insert(name, at);
+        at
+    }
+
+    /// Frees the place of a document without cells. Its name stays readable there until the place is taken again.
+    fn release_if_empty(&mut self, at: u32) {
+        let stored = &self.stored[at as usize];
+        if !stored.document.is_empty() {
+            return;
+        }
+        if let Ok(found) = self.by_name.find_entry(stored.hash, |other| *other == at) {
+            found.remove();
+            self.ordered.remove(&stored.name);
+            self.free.push(at);
+        }
+    }
+}
+
+/// A peer's cell as a session staged it.
+#[derive(Clone, Debug)]
+pub struct StagedCell<'a> {
+    pub key: &'a [u8],
+    /// In rising order of dots.
+    pub entries: Vec<StagedEntry<'a>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct StagedEntry<'a> {
+    pub dot: Dot,
+    pub at: HybridTime,
+    pub content: Content<'a>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content<'a> {
+    /// Not sent: the receiver's clock covered the dot, so it has the entry or the entry is dead.
+    Known,
+    Removal,
+    Value(&'a [u8]),
+}
+
+/// Writes into `packed` the join of one cell (`models`: the join of the node-clock oracle).
+fn join_cell(
+    own: CellRef<'_>,
+    theirs: &[StagedEntry<'_>],
+    own_clock: &Clock,
+    their_clock: &Clock,
+    packed: &mut Vec<u8>,
+) {
+    packed.clear();
+    let (mut mine, mut yours) = (own.entries().peekable(), theirs.iter().peekable());
+    let kept = |entry: &StagedEntry<'_>| !own_clock.covers(entry.dot);
+    let encode = |entry: &StagedEntry<'_>, packed: &mut Vec<u8>| {
+        let value = match entry.content {
+            Content::Known => return,
+            Content::Removal => None,
+            Content::Value(value) => Some(value),
+        };
+        EntryRef { dot: entry.dot, at: entry.at, value }.encode_into(packed);
+    };
+    loop {
+        match (mine.peek(), yours.peek()) {
+            (None, None) => return,
+            (Some(m), Some(y)) if m.dot == y.dot => {
+                m.encode_into(packed);
+                mine.next();
+                yours.next();
+            }
+            (Some(m), y) if y.is_none_or(|y| m.dot < y.dot) => {
+                if !their_clock.covers(m.dot) {
+                    m.encode_into(packed);
+                }
+                mine.next();
+            }
+            (_, Some(y)) => {
+                if kept(y) {
+                    encode(y, packed);
+                }
+                yours.next();
+            }
+            (Some(_), None) => mine.next().map_or((), |_| ()),
+        }
+    }
+}
