@@ -27,7 +27,7 @@ use crate::cli::view::{all_equal, read_all};
 
 /// Feed a cluster trace to a cluster, as fast as it goes.
 ///
-/// Machines become workers/ID with their capacity, two counters (tasks_started, tasks_finished) and a set (running).
+/// Machines become workers/ID with their capacity, two counters (tasks_started, tasks_finished) and a set (running_tasks).
 /// Each task's creation, scheduling and deletion become writes to tasks/ID, in time order for each document. A deletion
 /// sets `state` and removes nothing.
 ///

@@ -49,7 +49,7 @@ impl Held {
         self.counts.workers += 1;
         self.tasks_started += number("tasks_started");
         self.tasks_finished += number("tasks_finished");
-        self.running += fields.get("running").and_then(Value::as_array).map_or(0, Vec::len) as u64;
+        self.running += fields.get("running_tasks").and_then(Value::as_array).map_or(0, Vec::len) as u64;
     }
 
     fn task(&mut self, fields: &Map<String, Value>) {
@@ -89,7 +89,7 @@ mod tests {
         let held = |started: u64, running: Value| {
             let (api, counts) = (String::new(), Counts::default());
             let mut held = Held { api, counts, tasks_started: 0, tasks_finished: 0, running: 0 };
-            held.worker(&fields(json!({ "tasks_started": started, "tasks_finished": 1, "running": running })));
+            held.worker(&fields(json!({ "tasks_started": started, "tasks_finished": 1, "running_tasks": running })));
             held.task(&fields(json!({ "state": "deleted", "scheduled_at": 1, "worker": "w" })));
             held.task(&fields(json!({ "state": "pending" })));
             held

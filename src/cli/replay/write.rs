@@ -74,7 +74,10 @@ impl Write {
             events: 0,
             ..Self::new(
                 Target::Worker(worker),
-                Body::Patch(vec![json!({ "field": counter, "incr": 1 }), json!({ "field": "running", verb: task.id })]),
+                Body::Patch(vec![
+                    json!({ "field": counter, "incr": 1 }),
+                    json!({ "field": "running_tasks", verb: task.id }),
+                ]),
             )
         };
         match event.change {
@@ -235,7 +238,7 @@ mod tests {
         assert_eq!(
             writes[2].to_json(&plan),
             json!({ "op": "patch", "collection": "workers", "id": "w",
-                    "ops": [{ "field": "tasks_started", "incr": 1 }, { "field": "running", "add": "t" }] })
+                    "ops": [{ "field": "tasks_started", "incr": 1 }, { "field": "running_tasks", "add": "t" }] })
         );
     }
 }
