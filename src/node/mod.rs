@@ -13,6 +13,7 @@ pub mod figures;
 pub mod handle;
 pub mod host;
 pub mod open;
+mod patch;
 pub mod read;
 pub mod run;
 pub mod settings;

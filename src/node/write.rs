@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value as Json};
 
 use super::handle::Node;
+use super::patch::{PatchRefused, apply_patch};
 use super::read::show;
 use super::token::Token;
 use crate::clock::SkewError;
@@ -17,6 +18,9 @@ use crate::engine::{Replica, write as engine};
 const REPLICAS_WAIT: Duration = Duration::from_secs(10);
 /// How long a write waits for this disk before it says that it does not know.
 const DISK_WAIT: Duration = Duration::from_secs(30);
+
+/// What a document may grow to by a JSON Patch, as text: what a request may bring.
+const PATCHED_BYTES_MAX: usize = 8 << 20;
 
 /// A write of one document.
 #[derive(Debug, Clone)]
@@ -209,10 +213,10 @@ fn resolve(
         let reason = format!("{address}: a patch in a batch cannot build on an earlier write of the same batch: join them");
         return Err(WriteError::Patch { index, reason });
     }
-    let patched = |patch: &dyn Fn(&mut Json) -> Result<(), String>| {
+    let patched = |patch: &dyn Fn(&mut Json) -> Result<(), PatchRefused>| {
         let mut json = Json::Object(view().map(|view| view.fields).unwrap_or_default());
-        let refused = |reason| WriteError::Patch { index, reason: format!("{address}: {reason}") };
-        patch(&mut json).map_err(refused)?;
+        let refused = |reason: String| WriteError::Patch { index, reason: format!("{address}: {reason}") };
+        patch(&mut json).map_err(|error| refused(error.to_string()))?;
         match json {
             Json::Object(fields) if exists => Ok(Write::Replace(fields)),
             Json::Object(fields) => Ok(Write::Put(fields)),
@@ -225,7 +229,7 @@ fn resolve(
         WriteBody::Edits(edits) => Ok(Write::Edits(edits.clone())),
         WriteBody::Delete => Ok(Write::Delete),
         WriteBody::JsonPatch(patch) => {
-            patched(&|json| json_patch::patch(json, patch).map_err(|error| error.to_string()))
+            patched(&|json| apply_patch(json, patch, PATCHED_BYTES_MAX))
         }
         WriteBody::MergePatch(patch) => patched(&|json| {
             json_patch::merge(json, patch);
