@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::core::muxing::StreamMuxerBox;
-use libp2p::core::transport::timeout::TransportTimeout;
+use libp2p::core::transport::timeout::{TransportTimeout, TransportTimeoutError};
 use libp2p::core::transport::{Boxed, Transport};
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
@@ -66,7 +66,8 @@ fn transport(keypair: &Keypair, psk: Option<[u8; 32]>) -> io::Result<Boxed<(Peer
 
 fn nameless(keypair: &Keypair, psk: Option<[u8; 32]>) -> io::Result<Boxed<(PeerId, StreamMuxerBox)>> {
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
-    let tcp = TransportTimeout::with_outgoing_timeout(tcp, CONNECT_MAX);
+    let tcp = TransportTimeout::with_outgoing_timeout(tcp, CONNECT_MAX)
+        .map_err(|error| in_time(error, "no answer to the attempt to connect".to_owned()));
     let secured = match psk {
         None => secure(tcp, keypair)?,
         Some(psk) => {
@@ -90,7 +91,17 @@ where
     let noise = noise::Config::new(keypair).map_err(io::Error::other)?;
     let secured = transport.upgrade(Version::V1Lazy).authenticate(noise).multiplex(yamux::Config::default());
     let boxed = secured.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
-    Ok(TransportTimeout::new(boxed, HANDSHAKE_MAX).boxed())
+    let late = || format!("the handshake did not end within {} s", HANDSHAKE_MAX.as_secs());
+    Ok(TransportTimeout::new(boxed, HANDSHAKE_MAX).map_err(move |error| in_time(error, late())).boxed())
+}
+
+/// Says which of the two clocks ran out: the host is silent, or it answers and is not one of us.
+fn in_time<E: std::error::Error + Send + Sync + 'static>(error: TransportTimeoutError<E>, late: String) -> io::Error {
+    match error {
+        TransportTimeoutError::Timeout => io::Error::new(io::ErrorKind::TimedOut, late),
+        TransportTimeoutError::TimerError(error) => error,
+        TransportTimeoutError::Other(error) => io::Error::other(error),
+    }
 }
 
 /// The pre-shared key does not cover QUIC, so a private network has none.
