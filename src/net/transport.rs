@@ -27,6 +27,8 @@ use super::{key, streams};
 const CONNECT_MAX: Duration = Duration::from_millis(1_500);
 /// From the first byte to an authenticated, multiplexed connection.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// One link, ping, identify, kademlia's queries, with room for those being closed. Each may hold 256 KiB unread.
+const STREAMS_MAX: usize = 64;
 const PING_EVERY: Duration = Duration::from_secs(2);
 const PING_MAX: Duration = Duration::from_secs(5);
 
@@ -49,7 +51,9 @@ pub(super) fn build(config: &Config, listen: &[Multiaddr]) -> Result<Swarm<Behav
     let setup = |error: io::Error| Error::Setup { reason: error.to_string() };
     let transport = transport(&keypair, config.psk).map_err(setup)?;
     let peer = keypair.public().to_peer_id();
-    let swarm_config = swarm::Config::with_tokio_executor().with_idle_connection_timeout(HANDSHAKE_MAX);
+    let swarm_config = swarm::Config::with_tokio_executor()
+        .with_idle_connection_timeout(HANDSHAKE_MAX)
+        .with_max_negotiating_inbound_streams(STREAMS_MAX / 2);
     Ok(Swarm::new(transport, behaviour(config, &keypair, listen), peer, swarm_config))
 }
 
@@ -89,7 +93,9 @@ where
     T::ListenerUpgrade: Send + 'static,
 {
     let noise = noise::Config::new(keypair).map_err(io::Error::other)?;
-    let secured = transport.upgrade(Version::V1Lazy).authenticate(noise).multiplex(yamux::Config::default());
+    let mut multiplexer = yamux::Config::default();
+    multiplexer.set_max_num_streams(STREAMS_MAX);
+    let secured = transport.upgrade(Version::V1Lazy).authenticate(noise).multiplex(multiplexer);
     let boxed = secured.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     let late = || format!("the handshake did not end within {} s", HANDSHAKE_MAX.as_secs());
     Ok(TransportTimeout::new(boxed, HANDSHAKE_MAX).map_err(move |error| in_time(error, late())).boxed())
