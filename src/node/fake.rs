@@ -35,7 +35,6 @@ struct State {
     seq: u64,
     log: Vec<Change>,
     blocked: BTreeSet<NodeId>,
-    not_ready: Vec<String>,
 }
 
 impl std::fmt::Debug for Node {
@@ -56,10 +55,6 @@ impl Node {
 
     pub fn name(&self) -> &str {
         "fake"
-    }
-
-    pub fn set_not_ready(&self, reasons: Vec<String>) {
-        self.inner.state.lock().not_ready = reasons;
     }
 
     pub fn read(&self, address: &Address) -> Read {
@@ -185,7 +180,7 @@ impl Node {
     }
 
     pub fn readiness(&self) -> Vec<String> {
-        self.inner.state.lock().not_ready.clone()
+        Vec::new()
     }
 
     pub fn figures(&self) -> Vec<Figure> {
