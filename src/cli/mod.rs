@@ -1,1 +1,34 @@
-//! (being built)
+//! The command line: the top of the house. It starts nodes and talks to them over HTTP like any other client.
+//!
+//! Data goes to stdout and words to stderr; exit codes are a contract. Nothing here reaches into a node: `run` hands
+//! settings to floor 8, everything else goes through `client`.
+//!
+//! Start reading in `args`, then `client`; `processes` runs local clusters for `cluster`, `demo` and `bench`.
+
+mod about;
+mod address;
+mod args;
+mod bench;
+mod client;
+mod cluster;
+mod config;
+mod demo;
+mod events;
+mod exit;
+mod input;
+mod output;
+mod problem;
+mod processes;
+mod read;
+mod replay;
+mod run;
+mod settings;
+mod status;
+mod traffic;
+mod transfer;
+mod view;
+mod watch;
+mod write;
+
+pub use args::{Cli, run};
+pub use exit::Error;

@@ -13,7 +13,7 @@ pub mod roster;
 pub mod vector;
 
 pub use dot::{Dot, Slot};
-pub use hybrid::{HybridClock, HybridTime};
+pub use hybrid::{HybridClock, HybridTime, SkewError};
 pub use id::{ClusterId, Incarnation, NodeId, ReplicaId};
 pub use roster::Roster;
 pub use vector::{Clock, Order};

@@ -17,7 +17,9 @@ pub enum Alarm {
     Cloned { replica: ReplicaIdText },
     #[error("replica {replica} issued two different batches up to seq {seq}; its further batches are refused here")]
     Forked { replica: ReplicaIdText, seq: u64 },
-    #[error("a batch of replica {replica} up to seq {seq} was not signed by its node; its further batches are refused here")]
+    #[error(
+        "a batch of replica {replica} up to seq {seq} was not signed by its node; its further batches are refused here"
+    )]
     Forged { replica: ReplicaIdText, seq: u64 },
     #[error("replica {replica} stamps {ahead_ms} ms ahead of this host's clock: one of the two clocks is wrong")]
     Skewed { replica: ReplicaIdText, ahead_ms: u64 },

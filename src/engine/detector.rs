@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn silence_turns_alive_into_suspect_into_down_within_two_seconds() {
         let detector = regular();
-        let at = |ms| detector.liveness(8_000 + ms);
+        let at = |ms: u64| detector.liveness(8_000 + ms);
         assert_eq!(at(450), Liveness::Alive);
         assert_eq!(at(800), Liveness::Suspect);
         assert_eq!(at(2_000), Liveness::Down);

@@ -46,7 +46,8 @@ impl DotIndex {
         for (i, postings) in self.postings.iter().enumerate() {
             let slot = Slot(i as u32);
             let from = postings.seqs.partition_point(|seq| *seq <= low.get(slot));
-            let to = high.map_or(postings.seqs.len(), |high| postings.seqs.partition_point(|seq| *seq <= high.get(slot)));
+            let to =
+                high.map_or(postings.seqs.len(), |high| postings.seqs.partition_point(|seq| *seq <= high.get(slot)));
             documents.extend_from_slice(postings.documents.get(from..to).unwrap_or_default());
         }
         documents.sort_unstable();

@@ -33,14 +33,32 @@ pub struct Ticket(pub u64);
 
 #[derive(Clone, Debug)]
 pub enum Input {
-    LinkUp { peer: NodeId, link: LinkId },
-    LinkDown { peer: NodeId, link: LinkId },
-    Message { peer: NodeId, link: LinkId, bytes: Vec<u8> },
-    Persisted { ticket: Ticket },
+    LinkUp {
+        peer: NodeId,
+        link: LinkId,
+    },
+    LinkDown {
+        peer: NodeId,
+        link: LinkId,
+    },
+    Message {
+        peer: NodeId,
+        link: LinkId,
+        bytes: Vec<u8>,
+    },
+    Persisted {
+        ticket: Ticket,
+    },
     /// Nothing of that write is on the disk. It is asked for again later.
-    PersistFailed { ticket: Ticket, reason: String },
+    PersistFailed {
+        ticket: Ticket,
+        reason: String,
+    },
     /// A batch whose signature was checked off the delivery path turned out not to be signed by its origin.
-    Forged { replica: ReplicaId, seq: u64 },
+    Forged {
+        replica: ReplicaId,
+        seq: u64,
+    },
     /// The time asked for by [`Output::Schedule`] has come. Harmless at any other time.
     Tick,
 }
@@ -48,13 +66,26 @@ pub enum Input {
 /// What should happen. Matched in two places only: where it really does, and where it is simulated.
 #[derive(Clone, Debug)]
 pub enum Output {
-    Send { peer: NodeId, link: LinkId, message: Arc<[u8]> },
+    Send {
+        peer: NodeId,
+        link: LinkId,
+        message: Arc<[u8]>,
+    },
     /// Close the link; nothing more is wanted from it.
-    Disconnect { peer: NodeId, link: LinkId, reason: String },
+    Disconnect {
+        peer: NodeId,
+        link: LinkId,
+        reason: String,
+    },
     /// Make these rows durable in one atomic step, then hand in [`Input::Persisted`]. One at a time.
-    Persist { ticket: Ticket, rows: WriteBatch },
+    Persist {
+        ticket: Ticket,
+        rows: WriteBatch,
+    },
     /// Hand in [`Input::Tick`] at this time. Replaces the time asked for before.
-    Schedule { at_us: u64 },
+    Schedule {
+        at_us: u64,
+    },
     /// Check that `node` signed `hash`, whenever convenient; hand in [`Input::Forged`] if not.
     Verify(Signed),
     Emit(Event),
@@ -75,19 +106,37 @@ pub enum Event {
     /// Documents whose cells changed, in order. Read them for what they are now.
     Changed(Vec<Arc<str>>),
     /// Own ops up to `seq` are on this disk.
-    Durable { seq: u64 },
+    Durable {
+        seq: u64,
+    },
     /// The store failed; writes that asked for durability did not get it. Tried again until it works.
-    StorageFailed { reason: String },
+    StorageFailed {
+        reason: String,
+    },
     StorageRecovered,
     /// A peer reported what is durable there.
-    Reported { peer: NodeId },
-    Liveness { peer: NodeId, liveness: Liveness },
+    Reported {
+        peer: NodeId,
+    },
+    Liveness {
+        peer: NodeId,
+        liveness: Liveness,
+    },
     /// Members that cannot be reached changed; empty when all can.
     Partitioned(Vec<NodeId>),
     /// Founded or adopted, and durable.
     ClusterKnown(ClusterId),
     /// A peer will not speak to this node.
-    Refused { peer: NodeId, refusal: Refusal },
-    CaughtUp { peer: NodeId, cells: usize, bytes: usize, complete: bool, took_ms: u64 },
+    Refused {
+        peer: NodeId,
+        refusal: Refusal,
+    },
+    CaughtUp {
+        peer: NodeId,
+        cells: usize,
+        bytes: usize,
+        complete: bool,
+        took_ms: u64,
+    },
     Alarm(Alarm),
 }

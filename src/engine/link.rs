@@ -63,7 +63,10 @@ impl Replica {
                     self.refuse(peer, refusal);
                 }
             }
-            (None, Some(theirs)) if self.cluster.is_none() => self.adopt(theirs),
+            (None, Some(theirs)) if self.cluster.is_none() && self.config.joins => self.adopt(theirs),
+            (None, Some(ours)) if self.cluster.is_none() => {
+                self.emit(Event::Refused { peer, refusal: Refusal::OtherCluster { ours } });
+            }
             (None, _) => {}
         }
     }
@@ -97,13 +100,13 @@ impl Replica {
 
     /// Says hello again on links that were opened before the cluster was known.
     pub(super) fn greet_again(&mut self, now: Now) {
-        let peers: Vec<NodeId> =
-            self.peers.iter().filter(|(_, peer)| peer.link.is_some()).map(|(id, _)| *id).collect();
+        let peers: Vec<NodeId> = self.peers.iter().filter(|(_, peer)| peer.link.is_some()).map(|(id, _)| *id).collect();
         for peer in peers {
             let hello = self.hello();
             self.send(peer, &Message::Hello(hello));
             let ours = self.cluster();
-            if self.peers.get(&peer).and_then(|peer| peer.link.as_ref()).is_some_and(|link| link.greeted) && ours.is_some()
+            if self.peers.get(&peer).and_then(|peer| peer.link.as_ref()).is_some_and(|link| link.greeted)
+                && ours.is_some()
             {
                 // It greeted before we had a cluster: either it is of ours, or it refuses this second hello.
                 self.establish(peer, now);
@@ -140,9 +143,8 @@ impl Replica {
 
     /// Tells those who wait for it, or who sent a lot, that it is durable here.
     pub(super) fn report_durable(&mut self) {
-        let waiting = |peer: &Peer| {
-            peer.established().is_some_and(|link| link.report_due || link.untold_bytes >= REPORT_BYTES)
-        };
+        let waiting =
+            |peer: &Peer| peer.established().is_some_and(|link| link.report_due || link.untold_bytes >= REPORT_BYTES);
         let peers: Vec<NodeId> = self.peers.iter().filter(|(_, peer)| waiting(peer)).map(|(id, _)| *id).collect();
         for peer in peers {
             let report = self.report_for(peer);
@@ -216,8 +218,7 @@ impl Replica {
         for (peer, liveness) in changes {
             self.emit(Event::Liveness { peer, liveness });
         }
-        let reachable =
-            |id: &NodeId| self.peers.get(id).is_some_and(|peer| peer.liveness != Liveness::Down);
+        let reachable = |id: &NodeId| self.peers.get(id).is_some_and(|peer| peer.liveness != Liveness::Down);
         let unreachable: Vec<NodeId> =
             self.members.present().filter(|id| *id != self.id.node && !reachable(id)).collect();
         if unreachable != self.unreachable {
@@ -234,6 +235,20 @@ impl Replica {
     /// Every peer met since the start, in order of ids.
     pub fn peers(&self) -> impl Iterator<Item = (&NodeId, &Peer)> {
         self.peers.iter()
+    }
+
+    pub fn peer(&self, id: &NodeId) -> Option<&Peer> {
+        self.peers.get(id)
+    }
+
+    /// The highest own seq that a peer reported to have on its disk.
+    pub fn reported_of_us(&self, id: &NodeId) -> u64 {
+        self.peers.get(id).map_or(0, |peer| peer.durable.get(self.slot))
+    }
+
+    /// Established links.
+    pub fn neighbour_count(&self) -> usize {
+        self.neighbours().count()
     }
 
     /// How many nodes, this one included, have own ops up to `seq` on their disks.

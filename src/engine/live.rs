@@ -132,13 +132,7 @@ impl Replica {
 
     /// Chains the batch. What came straight from its origin is checked off the delivery path, since the connection
     /// vouches for it; what another node passed on is checked before it is applied.
-    fn check_signature(
-        &mut self,
-        from: NodeId,
-        batch: &Batch<'_>,
-        ops: &[OpRef<'_>],
-        now: Now,
-    ) -> Result<(), NotYet> {
+    fn check_signature(&mut self, from: NodeId, batch: &Batch<'_>, ops: &[OpRef<'_>], now: Now) -> Result<(), NotYet> {
         let mut writer = OpWriter::new(batch.replica, FullIds { roster: &self.state.roster });
         ops.iter().zip(batch.first..).for_each(|(op, seq)| writer.push(seq, op));
         let replica = *self.state.roster.id(batch.replica);
@@ -177,8 +171,7 @@ impl Replica {
     fn park(&mut self, from: NodeId, batch: &Batch<'_>, ops: &[OpRef<'_>], now: Now) {
         let mut writer = OpWriter::new(batch.replica, OwnSlots);
         ops.iter().zip(batch.first..).for_each(|(op, seq)| writer.push(seq, op));
-        let parked =
-            ParkedBatch { count: batch.count, signature: batch.signature, ops: writer.into_bytes(), from };
+        let parked = ParkedBatch { count: batch.count, signature: batch.signature, ops: writer.into_bytes(), from };
         if self.parked.insert((batch.replica, batch.first), parked) {
             self.tally.batches_parked += 1;
         } else {
@@ -203,13 +196,8 @@ impl Replica {
                     continue;
                 }
                 let Some(parked) = self.parked.remove(key) else { continue };
-                let batch = Batch {
-                    replica: slot,
-                    first,
-                    count: parked.count,
-                    signature: parked.signature,
-                    ops: &parked.ops,
-                };
+                let batch =
+                    Batch { replica: slot, first, count: parked.count, signature: parked.signature, ops: &parked.ops };
                 // Written by us a moment ago: it decodes.
                 let Ok(ops) = OpReader::new(&batch, OwnSlots).collect::<Result<Vec<_>, _>>() else { continue };
                 match self.try_apply(parked.from, &batch, &ops, now) {

@@ -84,7 +84,7 @@ impl Replica {
 
     /// Writes this node's own member document: it is here, under this name, at these addresses.
     pub fn announce_self(&mut self, addresses: &[String], api: &str, now: Now) -> Result<(), WriteError> {
-        let fields: Map<String, Json> = [
+        let fields = [
             ("name", json!(self.config.name)),
             ("status", json!("joined")),
             ("addresses", json!(addresses)),
@@ -92,8 +92,8 @@ impl Replica {
             ("software", json!(self.config.software)),
             ("replica", json!(self.id.to_string())),
         ]
-        .map(|(field, value)| (field.to_owned(), value))
-        .into();
+        .map(|(field, value)| (field.to_owned(), value));
+        let fields = Map::from_iter(fields);
         let address = self.member_address(self.id.node)?;
         self.write(&[(address, Write::Put(fields))], false, now).map(|_| ())
     }

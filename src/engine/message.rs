@@ -62,18 +62,43 @@ pub enum Message<'a> {
     /// The replicas behind the sender's next slots, in order.
     Announce(Vec<ReplicaId>),
     /// `prompt`: someone waits to hear that it is durable.
-    Batch { batch: Batch<'a>, prompt: bool },
+    Batch {
+        batch: Batch<'a>,
+        prompt: bool,
+    },
     /// What became durable at the sender since its last report on this link.
     Report(Vec<(Slot, u64)>),
-    Heartbeat { digests: Digests, report: Vec<(Slot, u64)> },
+    Heartbeat {
+        digests: Digests,
+        report: Vec<(Slot, u64)>,
+    },
     /// `resume`: the chunk to go on with, when a session's link broke.
-    SyncRequest { session: u64, resume: Option<u32>, clock: Vec<AskEntry> },
+    SyncRequest {
+        session: u64,
+        resume: Option<u32>,
+        clock: Vec<AskEntry>,
+    },
     /// `clock`, `floor`: where the sender's differ from the request's clock, and the whole floor.
-    SyncStart { session: u64, complete: bool, clock: Vec<ClockEntry>, floor: Vec<(Slot, u64)> },
-    SyncChunk { session: u64, index: u32, last: bool, body: &'a [u8] },
-    SyncAck { session: u64, next: u32 },
+    SyncStart {
+        session: u64,
+        complete: bool,
+        clock: Vec<ClockEntry>,
+        floor: Vec<(Slot, u64)>,
+    },
+    SyncChunk {
+        session: u64,
+        index: u32,
+        last: bool,
+        body: &'a [u8],
+    },
+    SyncAck {
+        session: u64,
+        next: u32,
+    },
     /// The session cannot go on: ask anew.
-    SyncGone { session: u64 },
+    SyncGone {
+        session: u64,
+    },
 }
 
 const HELLO: u8 = 1;

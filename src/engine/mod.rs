@@ -40,6 +40,11 @@ pub mod serve;
 pub mod state;
 pub mod write;
 
+#[cfg(test)]
+mod world;
+#[cfg(test)]
+mod world_tests;
+
 pub use alarm::Alarm;
 pub use io::{Event, Input, LinkId, Now, Output, Ticket};
 pub use replica::{Config, Replica};

@@ -13,7 +13,6 @@ use crate::document::codec::{FORMAT_VERSION, Writer};
 /// Ops that are applied here and not yet signed.
 #[derive(Debug)]
 pub struct Group {
-    slot: Slot,
     first: u64,
     count: usize,
     ops: OpWriter<OwnSlots>,
@@ -23,7 +22,7 @@ pub struct Group {
 
 impl Group {
     pub fn new(slot: Slot) -> Self {
-        Self { slot, first: 0, count: 0, ops: OpWriter::new(slot, OwnSlots), prompt: false, sent_us: 0 }
+        Self { first: 0, count: 0, ops: OpWriter::new(slot, OwnSlots), prompt: false, sent_us: 0 }
     }
 
     pub fn push(&mut self, dot: Dot, op: &OpRef<'_>) {

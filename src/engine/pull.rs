@@ -82,8 +82,7 @@ impl Replica {
 
     /// Asks `peer` for what it has and this node lacks, as soon as no other session runs.
     pub(super) fn want_pull(&mut self, peer: NodeId, now: Now) {
-        let asked_already =
-            self.puller.current.as_ref().is_some_and(|pull| pull.peer == peer && pull.start.is_none());
+        let asked_already = self.puller.current.as_ref().is_some_and(|pull| pull.peer == peer && pull.start.is_none());
         if !asked_already {
             self.puller.wanted.insert(peer);
             self.start_pull(now);
@@ -99,9 +98,11 @@ impl Replica {
             let established = self.peers.get(&peer).and_then(|peer| Some((peer.established()?.id, peer.replica)));
             let Some((link, replica)) = established else { continue };
             self.flush_group(now);
-            let resume = self.puller.current.take().filter(|pull| {
-                pull.peer == peer && pull.replica == replica && pull.start.is_some()
-            });
+            let resume = self
+                .puller
+                .current
+                .take()
+                .filter(|pull| pull.peer == peer && pull.replica == replica && pull.start.is_some());
             let pull = match resume {
                 Some(pull) => Pull { link: Some(link), touched_ms: now.mono_ms(), ..pull },
                 None => self.new_pull(peer, replica, link, now),

@@ -19,8 +19,8 @@ use super::peer::Peer;
 use super::persistence::Persistence;
 use super::pull::Puller;
 use super::rows::Loaded;
-use super::serve::Server;
 use super::schemas::Schemas;
+use super::serve::Server;
 use super::state::State;
 use crate::clock::{ClusterId, HybridClock, Incarnation, NodeId, ReplicaId, Slot};
 use crate::document::batch::{FullIds, Naming, OpWriter};
@@ -35,6 +35,8 @@ pub struct Config {
     pub incarnation: Incarnation,
     /// The cluster this node founds if its store knows none; `None` for a node that joins one.
     pub found: Option<ClusterId>,
+    /// It was told to join: it adopts the first cluster it meets. Else meeting one before founding is an error.
+    pub joins: bool,
     /// How far a stamp may run ahead of the host's clock. 500 ms suits hosts that run NTP.
     pub max_clock_skew_ms: u64,
     /// Name and version of the program, told to peers.
@@ -160,6 +162,11 @@ impl Replica {
         self.id
     }
 
+    /// The highest seq of this replica.
+    pub fn own_seq(&self) -> u64 {
+        self.state.clock.get(self.slot)
+    }
+
     pub fn config(&self) -> &Config {
         &self.config
     }
@@ -280,13 +287,7 @@ impl Replica {
         }
     }
 
-    fn on_decoded(
-        &mut self,
-        peer: NodeId,
-        message: Message<'_>,
-        table: &[Slot],
-        now: Now,
-    ) -> Result<(), DecodeError> {
+    fn on_decoded(&mut self, peer: NodeId, message: Message<'_>, table: &[Slot], now: Now) -> Result<(), DecodeError> {
         let established = self.peers.get(&peer).is_some_and(|peer| peer.established().is_some());
         match message {
             Message::Hello(hello) => self.on_hello(peer, hello, now),

@@ -16,10 +16,10 @@ use super::fingerprint::{self, Fingerprint};
 use super::index::DotIndex;
 use super::rows::DirtyRows;
 use crate::clock::{Clock, Dot, HybridTime, ReplicaId, Roster, Slot};
+use crate::document::Document;
 use crate::document::batch::OpRef;
 use crate::document::cell::{CellRef, EntryRef, apply_op};
 use crate::document::packed::Touched;
-use crate::document::Document;
 
 /// The key of a document's existence cell: no field, tag 1. A document is visible while this cell holds a value.
 pub const EXISTENCE_KEY: &[u8] = &[0, 1];

@@ -19,7 +19,9 @@ pub enum WriteError {
     Address(#[from] AddressError),
     #[error(transparent)]
     Clock(#[from] SkewError),
-    #[error("the write comes to {ops} ops of {bytes} bytes; one transaction holds at most {OPS_MAX} ops and {BATCH_BYTES_MAX} bytes: split it")]
+    #[error(
+        "the write comes to {ops} ops of {bytes} bytes; one transaction holds at most {OPS_MAX} ops and {BATCH_BYTES_MAX} bytes: split it"
+    )]
     TooLarge { ops: usize, bytes: usize },
 }
 
@@ -85,11 +87,8 @@ impl Replica {
         let mut ops = Vec::new();
         let mut ahead: BTreeMap<&str, Document> = BTreeMap::new();
         for (n, (address, write)) in writes.iter().enumerate() {
-            let planner = Planner {
-                schema: self.schemas.of(address.collection()).0,
-                roster: &self.state.roster,
-                me: self.slot,
-            };
+            let planner =
+                Planner { schema: self.schemas.of(address.collection()).0, roster: &self.state.roster, me: self.slot };
             let document = ahead.get(address.as_str()).or_else(|| self.state.document(address.as_str()));
             plan(document, planner, write, &mut ops)
                 .map_err(|cause| WriteError::Plan { address: address.clone(), cause })?;

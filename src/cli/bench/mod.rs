@@ -1,0 +1,12 @@
+//! `folkmoot bench`: the figures of this build on this machine, as a table.
+//!
+//! `figure` is one row, `visible`, `writes` and `heal` measure whole clusters of real processes over HTTP, `command`
+//! runs them in turn.
+
+mod command;
+mod figure;
+mod heal;
+mod visible;
+mod writes;
+
+pub use command::{BenchArgs, bench};

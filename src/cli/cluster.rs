@@ -1,0 +1,192 @@
+//! `folkmoot cluster`: a cluster of real node processes on this machine, and a live table of them.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use comfy_table::{Table, presets};
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::interval;
+
+use crate::cli::exit::Error;
+use crate::cli::output::Output;
+use crate::cli::processes::{LocalCluster, Plan, Process};
+use crate::cli::view::{ClusterView, short_digest};
+
+/// Run a cluster of node processes on this machine.
+///
+/// The first founds the cluster, the others join it. One Ctrl-C stops them all; they also stop when this command is
+/// killed. Data stays in --dir; started again there, the cluster goes on.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Examples:
+  folkmoot cluster --nodes 3
+  folkmoot cluster --nodes 5 --dir ./five --base-port 7200 --chaos
+  folkmoot --json cluster --nodes 3        one line of JSON with the nodes' URLs, then one per change")]
+pub struct ClusterArgs {
+    /// How many nodes
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=32))]
+    nodes: u8,
+    /// Where their data and logs go [default: a temporary directory, removed at the end]
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Node i (from 0) serves its API on P + 2i and listens for peers on P + 2i + 1 [default: free ports]
+    #[arg(long, value_name = "P")]
+    base_port: Option<u16>,
+    /// Where data is kept: sled, redb or memory
+    #[arg(long, value_name = "sled|redb|memory", value_parser = ["sled", "redb", "memory"])]
+    store: Option<String>,
+    /// Serve /v1/chaos on each, to cut connections
+    #[arg(long)]
+    chaos: bool,
+}
+
+pub async fn cluster(args: ClusterArgs, output: Output) -> Result<(), Error> {
+    let (dir, _temporary) = directory(args.dir)?;
+    let plan = Plan {
+        names: (1..=args.nodes).map(|n| format!("node-{n}")).collect(),
+        dir,
+        base_port: args.base_port,
+        store: args.store,
+        chaos: args.chaos,
+        host_report: true,
+    };
+    output.say(format!("starting {} nodes, data in {}", args.nodes, plan.dir.display()));
+    let mut cluster = tokio::select! {
+        started = LocalCluster::start(&plan) => started?,
+        // Dropping the start kills what runs already.
+        _ = tokio::signal::ctrl_c() => return Err(Error::Failed(String::from("stopped before all nodes were up"))),
+    };
+    let watched = watch(&mut cluster, output).await;
+    output.say("stopping");
+    let killed = cluster.stop().await;
+    watched?;
+    match killed.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Failed(format!("did not stop within 10 s and were killed: {}", killed.join(", ")))),
+    }
+}
+
+/// The directory to use, and what removes it at the end when it is a temporary one.
+pub fn directory(named: Option<PathBuf>) -> Result<(PathBuf, Option<tempfile::TempDir>), Error> {
+    if let Some(dir) = named {
+        return Ok((dir, None));
+    }
+    let temporary = tempfile::Builder::new().prefix("folkmoot-").tempdir();
+    let temporary =
+        temporary.map_err(|error| Error::Failed(format!("cannot create a temporary directory: {error}")))?;
+    Ok((temporary.path().to_owned(), Some(temporary)))
+}
+
+/// How often the table is drawn on a terminal; without one, a line comes at every change, and at least this often.
+const REFRESH: Duration = Duration::from_millis(500);
+const QUIET_MAX: Duration = Duration::from_secs(10);
+
+/// Shows the cluster until Ctrl-C or SIGTERM, or until a node dies.
+async fn watch(cluster: &mut LocalCluster, output: Output) -> Result<(), Error> {
+    let listen = |kind| signal(kind).map_err(|error| Error::Failed(format!("cannot listen for signals: {error}")));
+    // Listening from here on: a Ctrl-C that comes while the nodes are asked must not be lost.
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let mut screen = Screen::new(output);
+    let mut tick = interval(REFRESH);
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => return Ok(()),
+            _ = terminate.recv() => return Ok(()),
+            _ = tick.tick() => {}
+        }
+        for process in &mut cluster.processes {
+            if let Some((status, words)) = process.ended() {
+                return Err(Error::Failed(format!("{} ended ({status}). Its last words:\n{words}", process.name)));
+            }
+        }
+        let mut rows = Vec::new();
+        for process in &cluster.processes {
+            // A node that is busy or just going down shows as silent; whether it has ended is asked above.
+            let view = tokio::time::timeout(Duration::from_secs(2), ClusterView::read(&process.client)).await;
+            rows.push((process, view.ok().and_then(Result::ok)));
+        }
+        screen.show(&rows)?;
+    }
+}
+
+/// Draws the rows: in place on a terminal, else as lines.
+struct Screen {
+    output: Output,
+    lines_drawn: usize,
+    last: Option<(Value, std::time::Instant)>,
+}
+
+impl Screen {
+    fn new(output: Output) -> Self {
+        Self { output, lines_drawn: 0, last: None }
+    }
+
+    fn show(&mut self, rows: &[(&Process, Option<ClusterView>)]) -> Result<(), Error> {
+        if !self.output.json && self.output.stdout_is_terminal() {
+            return self.draw(&format!("{}\nCtrl-C stops all.", table(rows)));
+        }
+        let facts = facts(rows);
+        let stale = |(last, at): &(Value, std::time::Instant)| *last != facts || at.elapsed() > QUIET_MAX;
+        if !self.last.as_ref().is_none_or(stale) {
+            return Ok(());
+        }
+        match self.output.json {
+            true => self.output.compact(&facts)?,
+            false => self.output.line(table(rows))?,
+        }
+        self.last = Some((facts, std::time::Instant::now()));
+        Ok(())
+    }
+
+    fn draw(&mut self, text: &str) -> Result<(), Error> {
+        let mut out = std::io::stdout().lock();
+        if self.lines_drawn > 0 {
+            write!(out, "\x1b[{}A\x1b[J", self.lines_drawn)?;
+        }
+        writeln!(out, "{text}")?;
+        self.lines_drawn = text.lines().count();
+        Ok(out.flush()?)
+    }
+}
+
+/// What changes seldom: a line is worth printing when one of these does. Digests and counts move with every heartbeat.
+fn facts(rows: &[(&Process, Option<ClusterView>)]) -> Value {
+    let one = |(process, view): &(&Process, Option<ClusterView>)| {
+        json!({
+            "name": process.name,
+            "node": process.ready.node,
+            "api": process.ready.api,
+            "serves": view.is_some(),
+            "alive": view.as_ref().map(ClusterView::alive),
+            "partitioned": view.as_ref().map(|view| view.partitioned),
+        })
+    };
+    json!({ "event": "cluster", "nodes": rows.iter().map(one).collect::<Vec<_>>() })
+}
+
+fn table(rows: &[(&Process, Option<ClusterView>)]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["NAME", "API", "STATE", "ALIVE", "DOCUMENTS", "NETWORK", "STATE DIGEST"]);
+    for (process, view) in rows {
+        let fixed = [process.name.clone(), process.ready.api.clone()];
+        let rest = match view {
+            None => ["silent", "", "", "", ""].map(String::from),
+            Some(view) => [
+                String::from("serves"),
+                format!("{} of {}", view.alive(), rows.len()),
+                view.documents.to_string(),
+                String::from(if view.partitioned { "SPLIT" } else { "whole" }),
+                short_digest(&view.state_digest).to_owned(),
+            ],
+        };
+        table.add_row(fixed.into_iter().chain(rest));
+    }
+    let views: Vec<&ClusterView> = rows.iter().filter_map(|(_, view)| view.as_ref()).collect();
+    let equal = views.len() == rows.len() && views.windows(2).all(|pair| pair[0].equals(pair[1]));
+    let words = if equal { "All nodes hold the same state." } else { "Nodes differ, or changes are on their way." };
+    format!("{}\n{words}", table.trim_fmt())
+}

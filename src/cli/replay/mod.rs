@@ -1,0 +1,15 @@
+//! `folkmoot replay`: feeds a cluster trace to a cluster.
+//!
+//! `mapping` knows which column means what, `trace` reads the files, `plan` decides what is written in which order
+//! (pure), `write` turns events into writes, `lane` sends them, `drive` runs the lanes and `verdict` compares what the nodes hold at the end
+//! with the plan.
+
+mod drive;
+mod lane;
+mod mapping;
+mod plan;
+mod trace;
+mod verdict;
+mod write;
+
+pub use drive::{ReplayArgs, replay};
