@@ -1,1 +1,37 @@
-//! (being built)
+//! Floor 9: one node over HTTP.
+//!
+//! Each file of resources ([`docs`], [`batch`], [`watch`], [`schemas`], [`cluster`], [`health`]) lists its operations as
+//! data: method, path, parameters, media types, problems, handler. The router, the check of query parameters and
+//! `/openapi.json` are all made from that one list ([`routes`]), so they cannot disagree.
+//!
+//! A request's way: [`connection`] (a bounded number, idle ones closed) → [`gate`] (is it meant for this API, is there
+//! room) → [`operation`] (parameters, the session's clock) → the handler. Errors are [`Problem`]s at every step.
+//!
+//! Nothing here decides what a write means: that is the node's. Start with [`docs`].
+
+mod batch;
+mod body;
+mod cluster;
+mod condition;
+mod connection;
+mod docs;
+mod gate;
+mod health;
+mod host;
+mod openapi;
+mod operation;
+mod problem;
+mod query;
+mod routes;
+mod schemas;
+mod serve;
+mod watch;
+mod wire;
+
+#[cfg(test)]
+mod malformed;
+#[cfg(test)]
+mod server;
+
+pub use problem::{Kind, Problem};
+pub use serve::{ApiSettings, BindError, bind, serve};

@@ -14,7 +14,7 @@ use crate::cli::config::{self, Layer};
 use crate::cli::exit::Error;
 use crate::cli::output::Output;
 use crate::cli::settings::{Origin, Said};
-use crate::node::settings::{NodeSettings, Ready, RunError};
+use crate::node::Ready;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -139,17 +139,7 @@ pub async fn run(args: RunArgs, output: Output) -> Result<(), Error> {
     let settings = args.settings.load()?.settings;
     start_log(&settings.log, output);
     let stop = stop_signal(args.exit_with_parent)?;
-    Ok(serve(settings, move |ready| announce(ready, output), stop).await?)
-}
-
-/// The seam to floor 8: runs a node until `stop`, and calls `ready` once it serves.
-async fn serve(
-    settings: NodeSettings,
-    ready: impl FnOnce(&Ready) + Send,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> Result<(), RunError> {
-    let _ = (settings, ready, stop);
-    Err(RunError::Failed(String::from("this build holds the command line only, no node")))
+    Ok(crate::node::run(settings, move |ready| announce(ready, output), stop).await?)
 }
 
 /// The one line of a node that serves. A reader that has gone is no reason for a node to stop.

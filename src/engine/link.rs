@@ -63,7 +63,10 @@ impl Replica {
                     self.refuse(peer, refusal);
                 }
             }
-            (None, Some(theirs)) if self.cluster.is_none() => self.adopt(theirs),
+            (None, Some(theirs)) if self.cluster.is_none() && self.config.joins => self.adopt(theirs),
+            (None, Some(ours)) if self.cluster.is_none() => {
+                self.emit(Event::Refused { peer, refusal: Refusal::OtherCluster { ours } });
+            }
             (None, _) => {}
         }
     }
@@ -232,6 +235,20 @@ impl Replica {
     /// Every peer met since the start, in order of ids.
     pub fn peers(&self) -> impl Iterator<Item = (&NodeId, &Peer)> {
         self.peers.iter()
+    }
+
+    pub fn peer(&self, id: &NodeId) -> Option<&Peer> {
+        self.peers.get(id)
+    }
+
+    /// The highest own seq that a peer reported to have on its disk.
+    pub fn reported_of_us(&self, id: &NodeId) -> u64 {
+        self.peers.get(id).map_or(0, |peer| peer.durable.get(self.slot))
+    }
+
+    /// Established links.
+    pub fn neighbour_count(&self) -> usize {
+        self.neighbours().count()
     }
 
     /// How many nodes, this one included, have own ops up to `seq` on their disks.

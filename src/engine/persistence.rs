@@ -19,6 +19,8 @@ pub struct Persistence {
     in_flight: Option<InFlight>,
     /// The rows of a write that failed, to be asked for again.
     failed: Option<(u64, InFlight)>,
+    /// The last write failed, and embedders were told.
+    troubled: bool,
     /// Own batches, signed, not yet handed to the disk.
     batches: Vec<(Vec<u8>, Vec<u8>)>,
     /// Rows of the outbox and the seq each ends at, oldest first.
@@ -42,6 +44,7 @@ impl Persistence {
             next_ticket: 1,
             in_flight: None,
             failed: None,
+            troubled: false,
             batches: Vec::new(),
             outbox: VecDeque::new(),
             forgotten: Vec::new(),
@@ -54,7 +57,7 @@ impl Persistence {
     }
 
     pub fn failed(&self) -> bool {
-        self.failed.is_some()
+        self.troubled
     }
 
     pub(super) fn keep_batch(&mut self, slot: Slot, first: u64, last: u64, row: Vec<u8>) {
@@ -102,6 +105,9 @@ impl Replica {
 
     pub(super) fn on_persisted(&mut self, ticket: Ticket, now: Now) {
         let Some(done) = self.persistence.in_flight.take_if(|in_flight| in_flight.ticket == ticket) else { return };
+        if std::mem::take(&mut self.persistence.troubled) {
+            self.emit(Event::StorageRecovered);
+        }
         let before = self.persistence.durable.get(self.slot);
         self.persistence.durable = done.clock;
         let seq = self.persistence.durable.get(self.slot);
@@ -118,6 +124,7 @@ impl Replica {
     pub(super) fn on_persist_failed(&mut self, ticket: Ticket, reason: String, now: Now) {
         let Some(lost) = self.persistence.in_flight.take_if(|in_flight| in_flight.ticket == ticket) else { return };
         self.persistence.failed = Some((now.mono_ms() + PERSIST_RETRY_MS, lost));
+        self.persistence.troubled = true;
         self.emit(Event::StorageFailed { reason });
     }
 
@@ -141,6 +148,14 @@ impl Replica {
         self.cluster = Some(cluster);
         self.state.dirty.cluster = true;
         self.persistence.touch();
+    }
+
+    /// Founds a cluster after the start, unless one was met meanwhile.
+    pub fn found(&mut self, cluster: ClusterId, now: Now) {
+        if self.cluster.is_none() {
+            self.adopt(cluster);
+            self.settle(now);
+        }
     }
 
     pub fn durable(&self) -> &Clock {

@@ -35,6 +35,8 @@ pub struct Config {
     pub incarnation: Incarnation,
     /// The cluster this node founds if its store knows none; `None` for a node that joins one.
     pub found: Option<ClusterId>,
+    /// It was told to join: it adopts the first cluster it meets. Else meeting one before founding is an error.
+    pub joins: bool,
     /// How far a stamp may run ahead of the host's clock. 500 ms suits hosts that run NTP.
     pub max_clock_skew_ms: u64,
     /// Name and version of the program, told to peers.
@@ -158,6 +160,11 @@ impl Replica {
 
     pub fn id(&self) -> ReplicaId {
         self.id
+    }
+
+    /// The highest seq of this replica.
+    pub fn own_seq(&self) -> u64 {
+        self.state.clock.get(self.slot)
     }
 
     pub fn config(&self) -> &Config {

@@ -78,6 +78,7 @@ impl World {
             name: format!("n{node}"),
             incarnation: Incarnation(incarnation),
             found: (node == 0).then_some(ClusterId([9; 16])),
+            joins: node > 0,
             max_clock_skew_ms: 500,
             software: "test".into(),
         };

@@ -62,6 +62,13 @@ impl Handle {
         })
     }
 
+    /// Closes a link; `LinkDown` follows, and the peer is dialled again in time. Of a link that ended, harmless.
+    pub fn close(&self, peer: NodeId, link: LinkId, reason: &str) {
+        if let Some(outlet) = self.shared.outlet(&peer).filter(|outlet| outlet.link == link) {
+            ask_to_close(&outlet.closing, Closing::Now(reason.to_owned()));
+        }
+    }
+
     /// The peers to keep dialling for ever, with their multiaddrs; replaces the previous book. Addresses found otherwise
     /// are tried too, so an entry may be empty. What does not parse is left out.
     pub fn set_book(&self, peers: BTreeMap<NodeId, Vec<String>>) {

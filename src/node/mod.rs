@@ -1,3 +1,36 @@
-//! (being built)
+//! Floor 8: a node. It drives one [`Replica`](crate::engine::Replica) with a real clock, a real disk and real links, and
+//! offers it to programs as a [`Node`].
+//!
+//! [`builder`] starts it, [`driver`] carries out what the replica wants, [`handle`] is what programs hold. `read`,
+//! `write` and `watch` are its verbs; [`token`] is how a session takes its place from node to node; [`run`] is the daemon.
+//!
+//! The replica sits behind one lock. A write takes it for the microsecond that planning and applying cost, a read shares
+//! it; nothing waits for a disk, a peer or a client while holding it.
 
+pub mod builder;
+pub mod driver;
+pub mod figures;
+pub mod handle;
+pub mod host;
+pub mod open;
+mod patch;
+pub mod read;
+pub mod run;
 pub mod settings;
+pub mod status;
+pub mod token;
+pub mod watch;
+pub mod write;
+
+pub use builder::Builder;
+pub use figures::{Figure, FigureKind};
+pub use handle::{LeaveError, Node};
+pub use read::{Behind, DocumentView, Listing, Read};
+pub use run::run;
+pub use settings::{NodeSettings, Ready, RunError};
+pub use status::{ClusterStatus, PeerStatus};
+pub use token::{ParseTokenError, Token};
+pub use watch::{Change, ParsePositionError, Position, Watch, WatchError};
+pub use write::{DocumentWrite, Durability, IfMatch, Missing, ParseDurabilityError, Receipt, WriteBody, WriteError};
+
+pub use crate::engine::schemas::Origin as SchemaOrigin;

@@ -1,0 +1,135 @@
+//! The body of a request: its media type, its size, its JSON.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, header};
+use futures::StreamExt;
+use serde::de::DeserializeOwned;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::problem::{Kind, Problem};
+
+/// Largest body, in bytes.
+pub(super) const BODY_BYTES_MAX: usize = 8 << 20;
+/// All bodies together, in bytes: four of the largest. A JSON tree takes several times its text, so this is what keeps
+/// many large requests at once from filling the memory.
+pub(super) const BODIES_BYTES_MAX: usize = 4 * BODY_BYTES_MAX;
+const BODY_TIME_MAX: Duration = Duration::from_secs(20);
+const ROOM_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// A media type an operation takes, and the name of its schema in the API's description.
+pub(super) type Accepted = (&'static str, &'static str);
+
+/// A received body. While it lives, its bytes count against [`BODIES_BYTES_MAX`].
+#[derive(Debug)]
+pub(super) struct Received {
+    pub media: &'static str,
+    bytes: Vec<u8>,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Received {
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        serde_json::from_slice(&self.bytes).map_err(|error| {
+            let problem = Problem::new(Kind::BadJson, format!("the body is not what this operation takes: {error}"));
+            problem.with("line", error.line()).with("column", error.column())
+        })
+    }
+
+    pub fn text(&self) -> Result<&str, Problem> {
+        std::str::from_utf8(&self.bytes).map_err(|error| {
+            let line = 1 + self.bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+            Problem::new(Kind::BadJson, format!("the body is not UTF-8 at line {line}")).with("line", line)
+        })
+    }
+}
+
+/// Takes in a whole body, after its head says that it may come.
+pub(super) async fn receive(
+    headers: &HeaderMap,
+    body: Body,
+    accepts: &'static [Accepted],
+    room: &Arc<Semaphore>,
+) -> Result<Received, Problem> {
+    let media = media_type(headers, accepts)?;
+    let announced = announced_bytes(headers)?;
+    if announced.is_some_and(|bytes| bytes > BODY_BYTES_MAX) {
+        return Err(too_large());
+    }
+    let reading = tokio::time::timeout(BODY_TIME_MAX, read(body, announced.unwrap_or(0), room));
+    let Ok(read) = reading.await else {
+        let detail = format!("the body did not arrive within {} s: send it at once", BODY_TIME_MAX.as_secs());
+        return Err(Problem::new(Kind::BodyTimeout, detail));
+    };
+    let (bytes, room) = read?;
+    Ok(Received { media, bytes, _room: room })
+}
+
+/// Room is taken for what has arrived, not for what was announced: a client that promises much and sends nothing takes
+/// none from the others.
+async fn read(
+    body: Body,
+    announced: usize,
+    room: &Arc<Semaphore>,
+) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Problem> {
+    let mut bytes = Vec::with_capacity(announced.min(64 << 10));
+    let mut taken: Option<OwnedSemaphorePermit> = None;
+    let mut chunks = body.into_data_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk
+            .map_err(|error| Problem::new(Kind::BadRequest, format!("the body broke off ({error}): send it whole")))?;
+        if bytes.len() + chunk.len() > BODY_BYTES_MAX {
+            return Err(too_large());
+        }
+        let waiting = tokio::time::timeout(ROOM_TIME_MAX, Arc::clone(room).acquire_many_owned(chunk.len() as u32));
+        let Ok(Ok(more)) = waiting.await else {
+            return Err(Problem::new(Kind::Busy, "other large requests fill the room for bodies: ask again"));
+        };
+        match &mut taken {
+            Some(taken) => taken.merge(more),
+            None => taken = Some(more),
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok((bytes, taken))
+}
+
+fn too_large() -> Problem {
+    let detail = format!("the body is larger than {} MiB: split it into several requests", BODY_BYTES_MAX >> 20);
+    Problem::new(Kind::BodyTooLarge, detail)
+}
+
+fn announced_bytes(headers: &HeaderMap) -> Result<Option<usize>, Problem> {
+    let Some(length) = headers.get(header::CONTENT_LENGTH) else { return Ok(None) };
+    let length = length.to_str().ok().and_then(|text| text.parse().ok());
+    length.map(Some).ok_or_else(|| Problem::new(Kind::BadRequest, "the Content-Length is not a number of bytes"))
+}
+
+/// The one of `accepts` the body is said to be. Without a Content-Type it is the only one there is to be.
+fn media_type(headers: &HeaderMap, accepts: &'static [Accepted]) -> Result<&'static str, Problem> {
+    let refuse = |what: String| {
+        let names: Vec<_> = accepts.iter().map(|(media, _)| *media).collect();
+        let detail = format!("{what}: this operation takes {}", names.join(", "));
+        Problem::new(Kind::MediaType, detail).with("accepted", names)
+    };
+    if headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+        return Err(refuse("the body is encoded, which is not understood here".to_owned()));
+    }
+    let Some(given) = headers.get(header::CONTENT_TYPE) else {
+        return match accepts {
+            [(only, _)] => Ok(only),
+            _ => Err(refuse("the Content-Type is missing".to_owned())),
+        };
+    };
+    let given = String::from_utf8_lossy(given.as_bytes()).to_ascii_lowercase();
+    let (essence, parameters) = given.split_once(';').unwrap_or((&given, ""));
+    let charset = parameters.split(';').find_map(|parameter| parameter.trim().strip_prefix("charset="));
+    if charset.is_some_and(|charset| charset.trim_matches('"') != "utf-8") {
+        return Err(refuse("the charset is not utf-8".to_owned()));
+    }
+    let shown: String = essence.trim().chars().take(80).collect();
+    let known = accepts.iter().find(|(media, _)| *media == essence.trim());
+    known.map(|(media, _)| *media).ok_or_else(|| refuse(format!("the Content-Type is `{shown}`")))
+}

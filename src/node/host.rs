@@ -1,0 +1,69 @@
+//! This host's real figures, published as `workers/<name>` every two seconds.
+
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+use sysinfo::{Disks, System};
+
+use super::handle::Node;
+use super::write::{DocumentWrite, Durability, Missing, WriteBody};
+use crate::document::{Address, Edit};
+
+const EVERY: Duration = Duration::from_secs(2);
+
+/// Publishes until the node stops. A report that cannot be written is left out: the next one says more.
+pub(super) async fn report(node: Node) {
+    let Ok(address) = Address::new("workers", node.name()) else {
+        tracing::warn!(name = node.name(), "the node's name is no document id; its host is not reported");
+        return;
+    };
+    let mut system = System::new();
+    let mut due = tokio::time::interval(EVERY);
+    due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = due.tick() => {}
+            () = node.stopping() => return,
+        }
+        let read = tokio::task::spawn_blocking(move || {
+            let figures = read_host(&mut system);
+            (system, figures)
+        });
+        let Ok((back, figures)) = read.await else { return };
+        system = back;
+        let heartbeat = ("heartbeat", json!(node.now().wall_ms));
+        let status = ("status", json!("active"));
+        let node_id = ("node", json!(node.id().to_string()));
+        let edits = figures.into_iter().chain([heartbeat, status, node_id]);
+        let edits = edits.map(|(field, value)| Edit::Set { field: field.to_owned(), value }).collect();
+        let write = DocumentWrite {
+            address: address.clone(),
+            body: WriteBody::Edits(edits),
+            if_match: None,
+            create_only: false,
+            missing: Missing::Create,
+        };
+        if let Err(error) = node.write(vec![write], Durability::Memory).await {
+            tracing::debug!(%error, "host report not written");
+        }
+    }
+}
+
+fn read_host(system: &mut System) -> Vec<(&'static str, Json)> {
+    system.refresh_cpu_usage();
+    system.refresh_memory();
+    let disks = Disks::new_with_refreshed_list();
+    let root = disks.iter().max_by_key(|disk| disk.total_space());
+    let load = System::load_average();
+    let hundredths = |value: f64| (value * 100.0).round() / 100.0;
+    vec![
+        ("cpu_count", json!(system.cpus().len())),
+        ("cpu_percent", json!(hundredths(f64::from(system.global_cpu_usage())))),
+        ("memory_total_bytes", json!(system.total_memory())),
+        ("memory_used_bytes", json!(system.used_memory())),
+        ("disk_total_bytes", json!(root.map_or(0, |disk| disk.total_space()))),
+        ("disk_free_bytes", json!(root.map_or(0, |disk| disk.available_space()))),
+        ("load_1m", json!(hundredths(load.one))),
+        ("uptime_s", json!(System::uptime())),
+    ]
+}

@@ -1,0 +1,136 @@
+//! Reads: local, shared, and as new as the session asks for.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::time::Duration;
+
+use serde_json::{Map, Value as Json};
+
+use super::handle::Node;
+use super::token::Token;
+use crate::clock::Dot;
+use crate::document::{self, Address, Document, Schema, Sibling};
+use crate::engine::Replica;
+use crate::engine::schemas::Origin;
+
+/// A document as it reads at this node now.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct DocumentView {
+    pub fields: Map<String, Json>,
+    pub siblings: BTreeMap<String, Vec<Sibling>>,
+    pub inferred: Vec<String>,
+    /// A field with a time to live was not renewed in time.
+    pub expired: bool,
+    /// Hash of the live dots: equal on nodes that hold the same.
+    pub etag: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct Read {
+    /// `None`: deleted, or never created as far as this node knows.
+    pub document: Option<DocumentView>,
+    /// What was read.
+    pub token: Token,
+}
+
+#[derive(Debug, Clone)]
+pub struct Listing {
+    /// In order of ids.
+    pub items: Vec<(String, DocumentView)>,
+    /// The id to go on after, when there may be more.
+    pub next: Option<String>,
+    pub token: Token,
+}
+
+/// This node does not have what the session has seen.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Behind {
+    pub reason: String,
+}
+
+impl Node {
+    pub fn read(&self, address: &Address) -> Read {
+        let now_ms = self.now().wall_ms;
+        let replica = self.inner.replica.read();
+        let mut token = Token::default();
+        let document = replica.state().document(address.as_str()).and_then(|document| {
+            token.see_document(document, &replica.state().roster, &self.inner.stable.read());
+            show(&replica, address.collection(), document, now_ms)
+        });
+        Read { document, token }
+    }
+
+    /// Documents of a collection whose id starts with `prefix`, in order, after the id `after`.
+    pub fn list(&self, collection: &str, prefix: &str, after: Option<&str>, limit: usize) -> Listing {
+        let now_ms = self.now().wall_ms;
+        let replica = self.inner.replica.read();
+        let stable = self.inner.stable.read();
+        let wanted = format!("{collection}/{prefix}");
+        let after = after.map(|after| format!("{collection}/{after}")).filter(|after| *after >= wanted);
+        let from = after.as_deref().map_or(Bound::Included(wanted.as_str()), Bound::Excluded);
+        let mut listing = Listing { items: Vec::new(), next: None, token: Token::default() };
+        for (name, document) in replica.state().names_from(from).take_while(|(name, _)| name.starts_with(&wanted)) {
+            let Some(view) = show(&replica, collection, document, now_ms) else { continue };
+            if listing.items.len() == limit {
+                listing.next = listing.items.last().map(|(id, _)| id.clone());
+                break;
+            }
+            listing.token.see_document(document, &replica.state().roster, &stable);
+            listing.items.push((name[collection.len() + 1..].to_owned(), view));
+        }
+        listing
+    }
+
+    /// Waits until this node has what the session has seen, at most for `wait`.
+    pub async fn wait_for(&self, token: &Token, wait: Duration) -> Result<(), Behind> {
+        let mut progress = self.inner.progress.subscribe();
+        let covered = async {
+            while self.missing(token) > 0 && progress.changed().await.is_ok() {}
+        };
+        let _ = tokio::time::timeout(wait, covered).await;
+        match self.missing(token) {
+            0 => Ok(()),
+            missing => Err(Behind {
+                reason: format!(
+                    "this node does not yet have what {missing} of the replicas in Folkmoot-Clock wrote, after waiting {} ms: \
+                     ask again, ask another node, or leave the header out to read what is here",
+                    wait.as_millis()
+                ),
+            }),
+        }
+    }
+
+    fn missing(&self, token: &Token) -> usize {
+        if token.is_empty() {
+            return 0;
+        }
+        let replica = self.inner.replica.read();
+        let state = replica.state();
+        let keys = self.inner.replica_keys(&state.roster);
+        let has = |key: u64, seq: u64| {
+            seq <= Dot::SEQ_MAX && keys.get(&key).is_some_and(|slot| state.clock.covers(Dot::new(*slot, seq)))
+        };
+        token.iter().filter(|(key, seq)| !has(*key, *seq)).count()
+    }
+
+    /// The schema in force for a collection, and where it comes from.
+    pub fn schema(&self, collection: &str) -> (Schema, Origin) {
+        let replica = self.inner.replica.read();
+        let (schema, origin) = replica.schema(collection);
+        (Schema::clone(schema), origin)
+    }
+}
+
+/// A document as a reader sees it; `None` when it is hidden.
+pub(super) fn show(replica: &Replica, collection: &str, document: &Document, now_ms: u64) -> Option<DocumentView> {
+    let roster = &replica.state().roster;
+    let view = document::DocumentView::of(document, replica.schema(collection).0, roster)?;
+    Some(DocumentView {
+        expired: view.expired(now_ms),
+        etag: format!("{:016x}", document::etag(document, roster)),
+        fields: view.fields,
+        siblings: view.siblings,
+        inferred: view.inferred,
+    })
+}

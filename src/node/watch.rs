@@ -1,0 +1,225 @@
+//! Watching: changes in the order in which they became visible here, from now on or from a position.
+//!
+//! A ring keeps the names of the last [`RING_MAX`] changed documents. A watch reads what a document is when its turn
+//! comes, so a slow reader sees fewer, newer states; one that falls off the ring is told so, and never skips silently.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use futures::Stream;
+use parking_lot::Mutex;
+use tokio::sync::watch as signal;
+
+use super::handle::Node;
+use super::read::DocumentView;
+use crate::document::Address;
+
+/// Changes kept for watches that resume.
+pub const RING_MAX: usize = 65_536;
+/// Watches open at once.
+pub const WATCHES_MAX: usize = 1_024;
+
+/// A place in one node's stream of changes. Another node, or another run of this one, does not know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    run: u32,
+    count: u64,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}-{}", self.run, self.count)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no watch position: send back an `id:` of this stream as it came")]
+pub struct ParsePositionError(String);
+
+impl FromStr for Position {
+    type Err = ParsePositionError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parsed = text.split_once('-').and_then(|(run, count)| {
+            let run = (run.len() == 8).then(|| u32::from_str_radix(run, 16).ok())??;
+            Some(Self { run, count: count.parse().ok()? })
+        });
+        parsed.ok_or_else(|| ParsePositionError(text.chars().take(80).collect()))
+    }
+}
+
+/// One document that changed, as it was when this was read; `None` when it was deleted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    pub position: Position,
+    pub address: Address,
+    pub document: Option<DocumentView>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WatchError {
+    #[error("the position is older than what this node still keeps, or another node or an earlier run gave it")]
+    Expired { oldest: Option<Position> },
+    #[error("this node already serves {WATCHES_MAX} watches, as many as it may")]
+    TooMany,
+}
+
+/// The last changes, numbered from 1.
+#[derive(Debug)]
+pub(super) struct Ring {
+    run: u32,
+    names: Mutex<(u64, VecDeque<Arc<str>>)>,
+    moved: signal::Sender<u64>,
+    open: AtomicUsize,
+}
+
+impl Ring {
+    pub fn new(run: u32) -> Self {
+        Self { run, names: Mutex::default(), moved: signal::channel(0).0, open: AtomicUsize::new(0) }
+    }
+
+    pub fn push(&self, changed: &[Arc<str>]) {
+        let mut names = self.names.lock();
+        for name in changed {
+            names.0 += 1;
+            names.1.push_back(name.clone());
+            if names.1.len() > RING_MAX {
+                names.1.pop_front();
+            }
+        }
+        self.moved.send_replace(names.0);
+    }
+
+    /// The change after `count` whose name starts with `prefix`; `Err` when it has fallen off.
+    fn next(&self, count: &mut u64, prefix: &str) -> Result<Option<Arc<str>>, ()> {
+        let names = self.names.lock();
+        let oldest = names.0 - names.1.len() as u64;
+        if *count < oldest {
+            return Err(());
+        }
+        for name in names.1.iter().skip((*count - oldest) as usize) {
+            *count += 1;
+            if name.starts_with(prefix) {
+                return Ok(Some(name.clone()));
+            }
+        }
+        Ok(None)
+    }
+
+    fn bounds(&self) -> (u64, u64) {
+        let names = self.names.lock();
+        (names.0 - names.1.len() as u64, names.0)
+    }
+}
+
+/// A stream of changes. It ends only when the reader was too slow and changes were lost to it.
+pub struct Watch {
+    node: Node,
+    prefix: String,
+    count: u64,
+    moved: Pin<Box<dyn Stream<Item = ()> + Send>>,
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("prefix", &self.prefix).field("count", &self.count).finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    /// Changes of documents whose `collection/id` starts with `prefix`, after `since`, or from now on.
+    pub fn watch(&self, prefix: &str, since: Option<Position>) -> Result<Watch, WatchError> {
+        let ring = &self.inner.ring;
+        let (oldest, newest) = ring.bounds();
+        let count = match since {
+            None => newest,
+            Some(at) if at.run == ring.run && (oldest..=newest).contains(&at.count) => at.count,
+            Some(_) => return Err(WatchError::Expired { oldest: Some(Position { run: ring.run, count: oldest }) }),
+        };
+        if ring.open.fetch_add(1, Ordering::Relaxed) >= WATCHES_MAX {
+            ring.open.fetch_sub(1, Ordering::Relaxed);
+            return Err(WatchError::TooMany);
+        }
+        let mut receiver = ring.moved.subscribe();
+        let moved = Box::pin(async_stream::stream! {
+            while receiver.changed().await.is_ok() {
+                yield ();
+            }
+        });
+        Ok(Watch { node: self.clone(), prefix: prefix.to_owned(), count, moved })
+    }
+}
+
+impl Watch {
+    /// Where the next change will be looked for: what to resume from.
+    pub fn position(&self) -> Position {
+        Position { run: self.node.inner.ring.run, count: self.count }
+    }
+
+    fn change(&self, name: &str) -> Option<Change> {
+        let address = Address::parse(name).ok()?;
+        let document = self.node.read(&address).document;
+        Some(Change { position: self.position(), address, document })
+    }
+}
+
+impl Stream for Watch {
+    type Item = Change;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Change>> {
+        let this = self.get_mut();
+        loop {
+            let ring = &this.node.inner.ring;
+            match ring.next(&mut this.count, &this.prefix) {
+                Err(()) => return Poll::Ready(None),
+                Ok(Some(name)) => {
+                    if let Some(change) = this.change(&name) {
+                        return Poll::Ready(Some(change));
+                    }
+                }
+                Ok(None) => match this.moved.as_mut().poll_next(cx) {
+                    Poll::Ready(Some(())) => {}
+                    Poll::Ready(None) => return Poll::Ready(None),
+                    Poll::Pending => return Poll::Pending,
+                },
+            }
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.node.inner.ring.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_survives_its_text_and_nothing_else_passes() {
+        let position = Position { run: 0xdead_beef, count: 42 };
+        assert_eq!(position.to_string().parse::<Position>(), Ok(position));
+        for text in ["", "42", "deadbeef", "deadbeef-", "zzzzzzzz-1", "1-1"] {
+            assert!(text.parse::<Position>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_fell_off_the_ring_is_a_gap_and_not_a_skip() {
+        let ring = Ring::new(1);
+        let names: Vec<Arc<str>> = (0..RING_MAX + 10).map(|n| format!("vms/{n}").into()).collect();
+        ring.push(&names);
+        let (mut lost, mut kept) = (9, 10);
+        assert_eq!(ring.next(&mut lost, ""), Err(()));
+        assert_eq!(ring.next(&mut kept, "").unwrap().as_deref(), Some("vms/10"));
+        let mut last = kept;
+        assert_eq!(ring.next(&mut last, "vms/999").unwrap().as_deref(), Some("vms/999"));
+    }
+}

@@ -1,0 +1,256 @@
+//! Writes: checked and applied in one step under the lock, then waited for as durably as was asked.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde_json::{Map, Value as Json};
+
+use super::handle::Node;
+use super::patch::{PatchRefused, apply_patch};
+use super::read::show;
+use super::token::Token;
+use crate::clock::SkewError;
+use crate::document::{Address, Edit, PlanError, Write};
+use crate::engine::{Replica, write as engine};
+
+/// How long a write waits for the disks of other nodes.
+const REPLICAS_WAIT: Duration = Duration::from_secs(10);
+/// How long a write waits for this disk before it says that it does not know.
+const DISK_WAIT: Duration = Duration::from_secs(30);
+
+/// What a document may grow to by a JSON Patch, as text: what a request may bring.
+const PATCHED_BYTES_MAX: usize = 8 << 20;
+
+/// A write of one document.
+#[derive(Debug, Clone)]
+pub struct DocumentWrite {
+    pub address: Address,
+    pub body: WriteBody,
+    pub if_match: Option<IfMatch>,
+    /// Refuse when the document exists.
+    pub create_only: bool,
+    pub missing: Missing,
+}
+
+#[derive(Debug, Clone)]
+pub enum WriteBody {
+    Put(Map<String, Json>),
+    Edits(Vec<Edit>),
+    JsonPatch(json_patch::Patch),
+    MergePatch(Json),
+    Delete,
+}
+
+/// What an edit of a document that is not there does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    Refuse,
+    Create,
+}
+
+/// A local precondition: two partitioned writers may both meet it, and show as siblings later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IfMatch {
+    Any,
+    Tags(Vec<String>),
+}
+
+/// What a write waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// Applied here.
+    Memory,
+    /// On this disk, power cuts included.
+    #[default]
+    Local,
+    /// On the disks of this many nodes, this one included.
+    Replicas(u16),
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => f.write_str("memory"),
+            Self::Local => f.write_str("local"),
+            Self::Replicas(n) => write!(f, "replicas:{n}"),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no durability: use memory, local or replicas:N")]
+pub struct ParseDurabilityError(String);
+
+impl FromStr for Durability {
+    type Err = ParseDurabilityError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let replicas = |text: &str| text.strip_prefix("replicas:")?.parse().ok().filter(|n| *n > 0).map(Self::Replicas);
+        match text {
+            "memory" => Ok(Self::Memory),
+            "local" => Ok(Self::Local),
+            _ => replicas(text).ok_or_else(|| ParseDurabilityError(text.chars().take(80).collect())),
+        }
+    }
+}
+
+/// What a write came to.
+#[derive(Debug, Clone)]
+pub struct Receipt {
+    /// `<replica>:<seq>` of its last op; `None` when nothing had to change.
+    pub dot: Option<String>,
+    pub token: Token,
+    /// What was reached.
+    pub durability: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    #[error("{address} does not exist; nothing was written")]
+    NotFound { index: usize, address: Address },
+    #[error("{address} is not in the state the request asks for; nothing was written")]
+    Precondition { index: usize, address: Address, etag: Option<String> },
+    #[error("{error}; nothing was written")]
+    Plan { index: usize, error: PlanError },
+    #[error("{reason}; nothing was written")]
+    Patch { index: usize, reason: String },
+    #[error("{detail}; nothing was written")]
+    TooLarge { detail: String },
+    #[error("the disk is full: {detail}")]
+    StorageFull { detail: String },
+    #[error("the store failed: {detail}")]
+    Storage { detail: String },
+    #[error("{detail}; nothing was written")]
+    Busy { detail: String },
+    #[error("the write is kept here, and reached {reached} of the {wanted} replicas asked for in time")]
+    NotReplicated { wanted: u16, reached: u16 },
+    #[error("{0}; nothing was written")]
+    Clock(#[from] SkewError),
+    #[error("this node is shutting down; nothing was written")]
+    ShuttingDown,
+}
+
+impl Node {
+    /// Writes all of `writes`, or none. Returns once `durability` is reached.
+    pub async fn write(&self, writes: Vec<DocumentWrite>, durability: Durability) -> Result<Receipt, WriteError> {
+        let written = self.apply(&writes, durability)?;
+        let replica = self.inner.id;
+        let mut token = Token::default();
+        if let Some(seq) = written {
+            token.see(&replica, seq);
+            self.reach(seq, durability).await?;
+        }
+        Ok(Receipt { dot: written.map(|seq| format!("{replica}:{seq}")), token, durability: durability.to_string() })
+    }
+
+    /// Checks, plans and applies in one step; visible when this returns.
+    fn apply(&self, writes: &[DocumentWrite], durability: Durability) -> Result<Option<u64>, WriteError> {
+        if self.inner.is_stopping() {
+            return Err(WriteError::ShuttingDown);
+        }
+        if let Some(detail) = self.inner.storage_trouble() {
+            return Err(detail);
+        }
+        let prompt = matches!(durability, Durability::Replicas(n) if n > 1);
+        self.inner.with_replica(|replica, now| {
+            let mut plain = Vec::with_capacity(writes.len());
+            for (index, write) in writes.iter().enumerate() {
+                let before = &writes[..index];
+                plain.push((write.address.clone(), resolve(replica, index, write, before, now.wall_ms)?));
+            }
+            let written = replica.write(&plain, prompt, now).map_err(|error| refusal(&plain, error))?;
+            Ok(written.seq)
+        })
+    }
+
+    async fn reach(&self, seq: u64, durability: Durability) -> Result<(), WriteError> {
+        let wanted = match durability {
+            Durability::Memory => return Ok(()),
+            Durability::Local => return self.inner.wait_durable(seq, DISK_WAIT).await,
+            Durability::Replicas(wanted) => wanted,
+        };
+        let mut progress = self.inner.progress.subscribe();
+        let reached = || self.inner.replica.read().replicated(seq);
+        let enough = async {
+            while reached() < usize::from(wanted) && progress.changed().await.is_ok() {}
+        };
+        let _ = tokio::time::timeout(REPLICAS_WAIT, enough).await;
+        match reached() {
+            n if n >= usize::from(wanted) => Ok(()),
+            n => Err(WriteError::NotReplicated { wanted, reached: n.try_into().unwrap_or(u16::MAX) }),
+        }
+    }
+}
+
+/// Turns a write with its preconditions into a plain one.
+fn resolve(
+    replica: &Replica,
+    index: usize,
+    write: &DocumentWrite,
+    before: &[DocumentWrite],
+    now_ms: u64,
+) -> Result<Write, WriteError> {
+    let address = &write.address;
+    let document = replica.state().document(address.as_str());
+    let view = || document.and_then(|document| show(replica, address.collection(), document, now_ms));
+    let created_before = before.iter().any(|w| w.address == *address && !matches!(w.body, WriteBody::Delete));
+    let exists = replica.state().is_visible(address.as_str()) || created_before;
+    let refused = || WriteError::Precondition { index, address: address.clone(), etag: view().map(|view| view.etag) };
+    let meets = match &write.if_match {
+        None => true,
+        Some(IfMatch::Any) => exists,
+        Some(IfMatch::Tags(tags)) => view().is_some_and(|view| tags.contains(&view.etag)),
+    };
+    if !meets || write.create_only && exists {
+        return Err(refused());
+    }
+    let create = write.missing == Missing::Create;
+    if !exists && !create && !matches!(write.body, WriteBody::Put(_)) {
+        return Err(WriteError::NotFound { index, address: address.clone() });
+    }
+    if created_before && matches!(write.body, WriteBody::JsonPatch(_) | WriteBody::MergePatch(_)) {
+        let reason = format!("{address}: a patch in a batch cannot build on an earlier write of the same batch: join them");
+        return Err(WriteError::Patch { index, reason });
+    }
+    let patched = |patch: &dyn Fn(&mut Json) -> Result<(), PatchRefused>| {
+        let mut json = Json::Object(view().map(|view| view.fields).unwrap_or_default());
+        let refused = |reason: String| WriteError::Patch { index, reason: format!("{address}: {reason}") };
+        patch(&mut json).map_err(|error| refused(error.to_string()))?;
+        match json {
+            Json::Object(fields) if exists => Ok(Write::Replace(fields)),
+            Json::Object(fields) => Ok(Write::Put(fields)),
+            _ => Err(refused("the patch leaves no object of fields".to_owned())),
+        }
+    };
+    match &write.body {
+        WriteBody::Put(fields) => Ok(Write::Put(fields.clone())),
+        WriteBody::Edits(edits) if create => Ok(Write::Upsert(edits.clone())),
+        WriteBody::Edits(edits) => Ok(Write::Edits(edits.clone())),
+        WriteBody::Delete => Ok(Write::Delete),
+        WriteBody::JsonPatch(patch) => {
+            patched(&|json| apply_patch(json, patch, PATCHED_BYTES_MAX))
+        }
+        WriteBody::MergePatch(patch) => patched(&|json| {
+            json_patch::merge(json, patch);
+            Ok(())
+        }),
+    }
+}
+
+fn refusal(writes: &[(Address, Write)], error: engine::WriteError) -> WriteError {
+    match error {
+        engine::WriteError::Plan { address, cause: PlanError::Missing } => {
+            let index = writes.iter().position(|(of, _)| *of == address).unwrap_or_default();
+            WriteError::NotFound { index, address }
+        }
+        engine::WriteError::Plan { address, cause } => {
+            let index = writes.iter().position(|(of, _)| *of == address).unwrap_or_default();
+            WriteError::Plan { index, error: cause }
+        }
+        engine::WriteError::Clock(skew) => WriteError::Clock(skew),
+        error @ (engine::WriteError::TooLarge { .. } | engine::WriteError::Address(_)) => {
+            WriteError::TooLarge { detail: error.to_string() }
+        }
+    }
+}
