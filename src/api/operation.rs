@@ -107,6 +107,7 @@ impl Ask {
     pub fn clock_with(&self, seen: &Token) -> Token {
         let mut clock = self.clock.clone();
         clock.merge(seen);
+        self.api.node.compact(&mut clock);
         clock
     }
 }

@@ -195,10 +195,8 @@ impl Builder {
         if self.listen.is_empty() && self.join.is_empty() {
             return Ok(None);
         }
-        let limits = net::Limits {
-            message_bytes_max: crate::engine::message::MESSAGE_BYTES_MAX,
-            ..net::Limits::default()
-        };
+        let limits =
+            net::Limits { message_bytes_max: crate::engine::message::MESSAGE_BYTES_MAX, ..net::Limits::default() };
         net::start(net::Config {
             secret_key: seed,
             listen: self.listen.clone(),

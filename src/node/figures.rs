@@ -25,29 +25,52 @@ impl Node {
         };
         let member = |label: &str, liveness| {
             let value = members(liveness);
-            Figure { labels: vec![("state", label.to_owned())], ..gauge("folkmoot_members", "Members by what this node believes of them", value) }
+            Figure {
+                labels: vec![("state", label.to_owned())],
+                ..gauge("folkmoot_members", "Members by what this node believes of them", value)
+            }
         };
         vec![
             gauge("folkmoot_documents", "Visible documents", counts.documents as f64),
             gauge("folkmoot_cells", "Cells held", counts.cells as f64),
             gauge("folkmoot_entries", "Live entries and removal records held", counts.entries as f64),
-            gauge("folkmoot_removal_records", "Removal records some member may not have", counts.removal_records as f64),
+            gauge(
+                "folkmoot_removal_records",
+                "Removal records some member may not have",
+                counts.removal_records as f64,
+            ),
             gauge("folkmoot_state_bytes", "Memory the state holds on to, about", state.bytes() as f64),
             gauge("folkmoot_replicas", "Replicas in the clock", state.clock.iter().count() as f64),
             gauge("folkmoot_parked_batches", "Batches that wait for an earlier one", replica.parked().len() as f64),
-            gauge("folkmoot_partitioned", "1 while a member cannot be reached", f64::from(u8::from(!replica.unreachable().is_empty()))),
+            gauge(
+                "folkmoot_partitioned",
+                "1 while a member cannot be reached",
+                f64::from(u8::from(!replica.unreachable().is_empty())),
+            ),
             member("alive", Liveness::Alive),
             member("suspect", Liveness::Suspect),
             member("down", Liveness::Down),
-            gauge("folkmoot_storage_failed", "1 while the store refuses writes", f64::from(u8::from(replica.storage_failed()))),
+            gauge(
+                "folkmoot_storage_failed",
+                "1 while the store refuses writes",
+                f64::from(u8::from(replica.storage_failed())),
+            ),
             counter("folkmoot_ops_written", "Own ops", tally.ops_written),
             counter("folkmoot_ops_applied", "Ops of others, applied live", tally.ops_applied),
             counter("folkmoot_batches_sent", "Own batches signed", tally.batches_sent),
             counter("folkmoot_batches_applied", "Batches of others, applied live", tally.batches_applied),
             counter("folkmoot_batches_duplicate", "Batches that were known already", tally.batches_duplicate),
             counter("folkmoot_batches_parked", "Batches that came before what they need", tally.batches_parked),
-            counter("folkmoot_batches_dropped", "Batches that no room was left to park; caught up later", tally.batches_dropped),
-            counter("folkmoot_messages_malformed", "Messages of peers that did not decode; each cost its link", tally.malformed),
+            counter(
+                "folkmoot_batches_dropped",
+                "Batches that no room was left to park; caught up later",
+                tally.batches_dropped,
+            ),
+            counter(
+                "folkmoot_messages_malformed",
+                "Messages of peers that did not decode; each cost its link",
+                tally.malformed,
+            ),
             counter("folkmoot_messages_refused", "Messages of peers that were not acted upon", tally.refused),
             counter("folkmoot_pulls", "Catch-up sessions asked for", tally.pulls),
             counter("folkmoot_pulls_complete", "Catch-up sessions that compared everything", tally.pulls_complete),

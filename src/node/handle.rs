@@ -133,9 +133,8 @@ impl Inner {
     pub async fn wait_durable(&self, seq: u64, wait: Duration) -> Result<(), WriteError> {
         let mut progress = self.progress.subscribe();
         let is_durable = || self.durable.load(Ordering::Acquire) >= seq;
-        let settled = async {
-            while !is_durable() && self.trouble.lock().is_none() && progress.changed().await.is_ok() {}
-        };
+        let settled =
+            async { while !is_durable() && self.trouble.lock().is_none() && progress.changed().await.is_ok() {} };
         let _ = tokio::time::timeout(wait, settled).await;
         if is_durable() {
             return Ok(());

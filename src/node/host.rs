@@ -17,7 +17,10 @@ pub(super) async fn report(node: Node) {
         tracing::warn!(name = node.name(), "the node's name is no document id; its host is not reported");
         return;
     };
-    let mut system = System::new();
+    let mut system = match System::new() {
+        Ok(system) => system,
+        Err(error) => return tracing::warn!(%error, "this host's figures cannot be read; it is not reported"),
+    };
     let mut due = tokio::time::interval(EVERY);
     due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -52,18 +55,25 @@ pub(super) async fn report(node: Node) {
 fn read_host(system: &mut System) -> Vec<(&'static str, Json)> {
     system.refresh_cpu_usage();
     system.refresh_memory();
-    let disks = Disks::new_with_refreshed_list();
-    let root = disks.iter().max_by_key(|disk| disk.total_space());
-    let load = System::load_average();
+    let disks = Disks::new_with_refreshed_list().ok();
+    let disk = disks.as_ref().and_then(|disks| disks.iter().max_by_key(|disk| disk.total_space()));
     let hundredths = |value: f64| (value * 100.0).round() / 100.0;
-    vec![
+    let mut figures = vec![
         ("cpu_count", json!(system.cpus().len())),
         ("cpu_percent", json!(hundredths(f64::from(system.global_cpu_usage())))),
         ("memory_total_bytes", json!(system.total_memory())),
         ("memory_used_bytes", json!(system.used_memory())),
-        ("disk_total_bytes", json!(root.map_or(0, |disk| disk.total_space()))),
-        ("disk_free_bytes", json!(root.map_or(0, |disk| disk.available_space()))),
-        ("load_1m", json!(hundredths(load.one))),
-        ("uptime_s", json!(System::uptime())),
-    ]
+    ];
+    // What this host does not tell is left out rather than shown as zero.
+    if let Some(disk) = disk {
+        figures.push(("disk_total_bytes", json!(disk.total_space())));
+        figures.push(("disk_free_bytes", json!(disk.available_space())));
+    }
+    if let Ok(load) = System::load_average() {
+        figures.push(("load_1m", json!(hundredths(load.one))));
+    }
+    if let Ok(uptime) = System::uptime() {
+        figures.push(("uptime_s", json!(uptime)));
+    }
+    figures
 }

@@ -25,7 +25,7 @@ pub mod write;
 pub use builder::Builder;
 pub use figures::{Figure, FigureKind};
 pub use handle::{LeaveError, Node};
-pub use read::{Behind, DocumentView, Listing, Read};
+pub use read::{Behind, Listing, Read, Shown};
 pub use run::run;
 pub use settings::{NodeSettings, Ready, RunError};
 pub use status::{ClusterStatus, PeerStatus};

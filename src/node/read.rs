@@ -1,34 +1,29 @@
 //! Reads: local, shared, and as new as the session asks for.
 
-use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::time::Duration;
-
-use serde_json::{Map, Value as Json};
 
 use super::handle::Node;
 use super::token::Token;
 use crate::clock::Dot;
-use crate::document::{self, Address, Document, Schema, Sibling};
+use crate::document::{self, Address, Document, DocumentView, Schema};
 use crate::engine::Replica;
 use crate::engine::schemas::Origin;
 
 /// A document as it reads at this node now.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct DocumentView {
-    pub fields: Map<String, Json>,
-    pub siblings: BTreeMap<String, Vec<Sibling>>,
-    pub inferred: Vec<String>,
+pub struct Shown {
+    pub view: DocumentView,
+    /// A hash of the live dots: equal on nodes that hold the same. Visible ASCII without quotes.
+    pub etag: String,
     /// A field with a time to live was not renewed in time.
     pub expired: bool,
-    /// Hash of the live dots: equal on nodes that hold the same.
-    pub etag: String,
 }
 
 #[derive(Debug, Clone)]
 pub struct Read {
     /// `None`: deleted, or never created as far as this node knows.
-    pub document: Option<DocumentView>,
+    pub document: Option<Shown>,
     /// What was read.
     pub token: Token,
 }
@@ -36,7 +31,7 @@ pub struct Read {
 #[derive(Debug, Clone)]
 pub struct Listing {
     /// In order of ids.
-    pub items: Vec<(String, DocumentView)>,
+    pub items: Vec<(String, Shown)>,
     /// The id to go on after, when there may be more.
     pub next: Option<String>,
     pub token: Token,
@@ -85,9 +80,7 @@ impl Node {
     /// Waits until this node has what the session has seen, at most for `wait`.
     pub async fn wait_for(&self, token: &Token, wait: Duration) -> Result<(), Behind> {
         let mut progress = self.inner.progress.subscribe();
-        let covered = async {
-            while self.missing(token) > 0 && progress.changed().await.is_ok() {}
-        };
+        let covered = async { while self.missing(token) > 0 && progress.changed().await.is_ok() {} };
         let _ = tokio::time::timeout(wait, covered).await;
         match self.missing(token) {
             0 => Ok(()),
@@ -123,14 +116,9 @@ impl Node {
 }
 
 /// A document as a reader sees it; `None` when it is hidden.
-pub(super) fn show(replica: &Replica, collection: &str, document: &Document, now_ms: u64) -> Option<DocumentView> {
+pub(super) fn show(replica: &Replica, collection: &str, document: &Document, now_ms: u64) -> Option<Shown> {
     let roster = &replica.state().roster;
-    let view = document::DocumentView::of(document, replica.schema(collection).0, roster)?;
-    Some(DocumentView {
-        expired: view.expired(now_ms),
-        etag: format!("{:016x}", document::etag(document, roster)),
-        fields: view.fields,
-        siblings: view.siblings,
-        inferred: view.inferred,
-    })
+    let view = DocumentView::of(document, replica.schema(collection).0, roster)?;
+    let etag = format!("{:016x}", document::etag(document, roster));
+    Some(Shown { expired: view.expired(now_ms), etag, view })
 }

@@ -100,9 +100,7 @@ async fn refusal(node: &Node, wait: Duration) -> Option<RunError> {
         return None;
     }
     let mut progress = node.inner.progress.subscribe();
-    let known = async {
-        while node.inner.replica.read().cluster().is_none() && progress.changed().await.is_ok() {}
-    };
+    let known = async { while node.inner.replica.read().cluster().is_none() && progress.changed().await.is_ok() {} };
     tokio::select! {
         error = late_refusal(node) => Some(error),
         () = known => None,

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch as signal;
 
 use super::handle::Node;
-use super::read::DocumentView;
+use super::read::Shown;
 use crate::document::Address;
 
 /// Changes kept for watches that resume.
@@ -58,7 +58,7 @@ impl FromStr for Position {
 pub struct Change {
     pub position: Position,
     pub address: Address,
-    pub document: Option<DocumentView>,
+    pub document: Option<Shown>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

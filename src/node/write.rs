@@ -172,9 +172,7 @@ impl Node {
         };
         let mut progress = self.inner.progress.subscribe();
         let reached = || self.inner.replica.read().replicated(seq);
-        let enough = async {
-            while reached() < usize::from(wanted) && progress.changed().await.is_ok() {}
-        };
+        let enough = async { while reached() < usize::from(wanted) && progress.changed().await.is_ok() {} };
         let _ = tokio::time::timeout(REPLICAS_WAIT, enough).await;
         match reached() {
             n if n >= usize::from(wanted) => Ok(()),
@@ -196,11 +194,11 @@ fn resolve(
     let view = || document.and_then(|document| show(replica, address.collection(), document, now_ms));
     let created_before = before.iter().any(|w| w.address == *address && !matches!(w.body, WriteBody::Delete));
     let exists = replica.state().is_visible(address.as_str()) || created_before;
-    let refused = || WriteError::Precondition { index, address: address.clone(), etag: view().map(|view| view.etag) };
+    let refused = || WriteError::Precondition { index, address: address.clone(), etag: view().map(|shown| shown.etag) };
     let meets = match &write.if_match {
         None => true,
         Some(IfMatch::Any) => exists,
-        Some(IfMatch::Tags(tags)) => view().is_some_and(|view| tags.contains(&view.etag)),
+        Some(IfMatch::Tags(tags)) => view().is_some_and(|shown| tags.contains(&shown.etag)),
     };
     if !meets || write.create_only && exists {
         return Err(refused());
@@ -210,11 +208,12 @@ fn resolve(
         return Err(WriteError::NotFound { index, address: address.clone() });
     }
     if created_before && matches!(write.body, WriteBody::JsonPatch(_) | WriteBody::MergePatch(_)) {
-        let reason = format!("{address}: a patch in a batch cannot build on an earlier write of the same batch: join them");
+        let reason =
+            format!("{address}: a patch in a batch cannot build on an earlier write of the same batch: join them");
         return Err(WriteError::Patch { index, reason });
     }
     let patched = |patch: &dyn Fn(&mut Json) -> Result<(), PatchRefused>| {
-        let mut json = Json::Object(view().map(|view| view.fields).unwrap_or_default());
+        let mut json = Json::Object(view().map(|shown| shown.view.fields).unwrap_or_default());
         let refused = |reason: String| WriteError::Patch { index, reason: format!("{address}: {reason}") };
         patch(&mut json).map_err(|error| refused(error.to_string()))?;
         match json {
@@ -228,9 +227,7 @@ fn resolve(
         WriteBody::Edits(edits) if create => Ok(Write::Upsert(edits.clone())),
         WriteBody::Edits(edits) => Ok(Write::Edits(edits.clone())),
         WriteBody::Delete => Ok(Write::Delete),
-        WriteBody::JsonPatch(patch) => {
-            patched(&|json| apply_patch(json, patch, PATCHED_BYTES_MAX))
-        }
+        WriteBody::JsonPatch(patch) => patched(&|json| apply_patch(json, patch, PATCHED_BYTES_MAX)),
         WriteBody::MergePatch(patch) => patched(&|json| {
             json_patch::merge(json, patch);
             Ok(())
