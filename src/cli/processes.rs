@@ -147,7 +147,7 @@ impl LocalCluster {
 }
 
 /// Short enough to time a healing, long enough not to be the load itself.
-const POLL: Duration = Duration::from_millis(15);
+const POLL: Duration = Duration::from_millis(10);
 
 impl Process {
     async fn start(plan: &Plan, index: usize, join: Option<&str>) -> Result<Self, Error> {

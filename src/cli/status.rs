@@ -61,6 +61,8 @@ fn members(members: &[MemberView]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(["NAME", "NODE", "STATE", "HAS OF US", "API", "ADDRESSES"]);
+    let mut members: Vec<&MemberView> = members.iter().collect();
+    members.sort_by(|a, b| a.name.cmp(&b.name));
     for member in members {
         let has = match (member.is_self, member.lacks_of_us) {
             (true, _) => String::from("this node"),
@@ -159,7 +161,7 @@ mod tests {
         let text = members(&three).trim_fmt();
         let rows: Vec<String> =
             text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-        assert_eq!(rows[1..], ["oak abcdef alive this node", "ash uvwxyz alive all", "elm x down 7 of 9"]);
+        assert_eq!(rows[1..], ["ash uvwxyz alive all", "elm x down 7 of 9", "oak abcdef alive this node"]);
     }
 
     #[test]
