@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A node of its own, that keeps everything in memory.
 pub(super) async fn node(chaos: bool) -> Node {
-    Node::in_memory(chaos)
+    Node::builder().name("api-test").chaos(chaos).start().await.unwrap()
 }
 
 impl Server {
