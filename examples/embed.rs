@@ -9,6 +9,7 @@
 
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::net::TcpListener;
 use std::time::Duration;
 
 use folkmoot::document::Edit;
@@ -36,10 +37,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // Without a data directory a node keeps everything in memory. It listens on any free port.
-    let hall = Node::builder().name("hall").listen("/ip4/127.0.0.1/tcp/0").start().await?;
-    let address = address_of(&hall).ok_or("the first node listens nowhere")?;
-    let field = Node::builder().name("field").listen("/ip4/127.0.0.1/tcp/0").join(address).start().await?;
+    // Without a data directory a node keeps everything in memory. One founds the cluster, the other joins it.
+    let address = free_address()?;
+    let hall = Node::builder().name("hall").listen(&address).start().await?;
+    let field = Node::builder().name("field").listen("/ip4/127.0.0.1/tcp/0").join(&address).start().await?;
 
     // What was written at one node is waited for at the other by the token of the write's receipt.
     let (board, remote_board) = (hall.collection::<Task>("tasks")?, field.collection::<Task>("tasks")?);
@@ -108,8 +109,8 @@ async fn until_all_are_done<E>(mut changes: impl StreamExt<Item = (String, Resul
     }
 }
 
-/// Where a node listens, as its own member document tells the others.
-fn address_of(node: &Node) -> Option<String> {
-    let members = node.cluster().members;
-    members.into_iter().find(|member| member.is_self)?.addresses.into_iter().next()
+/// A port that is free now. Hosts have fixed ones; an example should run wherever it is tried.
+fn free_address() -> std::io::Result<String> {
+    let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+    Ok(format!("/ip4/127.0.0.1/tcp/{port}"))
 }

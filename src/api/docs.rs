@@ -397,9 +397,11 @@ mod tests {
         assert!(behind.problem("behind").contains("consistency=local"));
         assert_eq!((behind.status, behind.header("retry-after")), (503, "1"));
         assert_eq!(behind.header("folkmoot-clock"), FOREIGN_CLOCK, "the session forgets nothing");
-        let local = server.ask("GET", &format!("{path}?consistency=local"), &[("folkmoot-clock", FOREIGN_CLOCK)], b"").await;
+        let local =
+            server.ask("GET", &format!("{path}?consistency=local"), &[("folkmoot-clock", FOREIGN_CLOCK)], b"").await;
         assert_eq!(local.status, 200);
-        let put = server.ask("PUT", &format!("{path}?wait_ms=0"), &[("folkmoot-clock", FOREIGN_CLOCK)], b"{\"n\":1}").await;
+        let put =
+            server.ask("PUT", &format!("{path}?wait_ms=0"), &[("folkmoot-clock", FOREIGN_CLOCK)], b"{\"n\":1}").await;
         put.problem("behind");
         assert_eq!(server.get(path).await.value()["fields"], json!({}), "a write that may not be is not");
         server.ask("GET", path, &[("folkmoot-clock", "nonsense")], b"").await.problem("bad-clock");
