@@ -87,6 +87,19 @@ fn network_figures(net: &net::Statistics) -> Vec<Figure> {
     vec![
         counter("folkmoot_net_in_bytes", "Bytes of messages received", net.bytes_in),
         counter("folkmoot_net_out_bytes", "Bytes of messages sent", net.bytes_out),
+        counter("folkmoot_net_dials", "Connections tried", net.dials),
+        counter("folkmoot_net_dials_failed", "Connections tried that did not come about", net.dials_failed),
+        counter(
+            "folkmoot_net_refused",
+            "Inbound connections that did not pass: wrong key, blocked, over a limit, another protocol",
+            net.refused,
+        ),
+        counter(
+            "folkmoot_net_malformed",
+            "Frames and greetings that broke the rules; each cost its connection",
+            net.malformed,
+        ),
+        counter("folkmoot_net_restarts", "Times the transport died and was started again", net.restarts),
     ]
 }
 
