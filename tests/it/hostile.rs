@@ -98,7 +98,7 @@ async fn a_peer_that_speaks_garbage_inside_its_link_loses_it_and_is_counted() {
     let cluster = Cluster::start(2).await;
     let memory = cluster[0].memory_bytes();
     let id = cluster[0].http.cluster().await["cluster_id"].as_str().unwrap().to_owned();
-    let id: ClusterId = id.parse().unwrap();
+    let id = ClusterId(u128::from_str_radix(&id, 16).unwrap().to_be_bytes());
     let target: NodeId = cluster[0].id().parse().unwrap();
     let liars = (0..10).map(|n| liar(n, id, target, cluster[0].address().to_owned()));
     let links: usize = timeout(Duration::from_secs(90), join_all(liars)).await.expect("in time").into_iter().sum();
