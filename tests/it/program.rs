@@ -8,10 +8,9 @@ use crate::harness::{Cluster, Ended, free_port, run, run_with_input};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// `folkmoot <args> --api <node>`.
+/// `folkmoot <args>` on the first node.
 async fn at(cluster: &Cluster, args: &[&str]) -> Ended {
-    let api = ["--api", &cluster[0].ready.api];
-    run(&[args, &api].concat(), LIMIT).await
+    run_with_input(args, &[("FOLKMOOT_API", &cluster[0].ready.api)], "", LIMIT).await
 }
 
 #[tokio::test]
@@ -140,7 +139,9 @@ async fn status_and_peers_show_the_cluster_and_leave_takes_a_node_out_of_it() {
     assert_eq!(linked, 2, "{peers}");
     at(&cluster, &["peers", "ls"]).await.ok();
 
-    run(&["leave", "--api", &cluster[2].ready.api], LIMIT).await.ok();
+    let words = run(&["leave", "--api", &cluster[2].ready.api], LIMIT).await;
+    assert!(words.failed(2).contains("--yes"), "leaving is for good: {words:?}");
+    run(&["leave", "--yes", "--api", &cluster[2].ready.api], LIMIT).await.ok();
     assert_eq!(cluster[2].ended(LIMIT).await, Some(0), "a node that left ends");
     cluster.all_joined_of(2).await;
     let members = cluster[0].http.cluster().await["members"].take();

@@ -104,8 +104,9 @@ fn number(value: &Value) -> u64 {
 async fn a_trace_with_a_wrong_row_is_a_usage_error_and_writes_nothing() {
     let cluster = Cluster::start_on(&["memory"]).await;
     let (workers, tasks, _) = generate(cluster.dir());
-    let text = std::fs::read_to_string(&tasks).unwrap().replace("t-007,2250,", "t-007,many,");
-    std::fs::write(&tasks, text).unwrap();
+    let text = std::fs::read_to_string(&tasks).unwrap();
+    assert!(text.contains("\nt-007,500,"), "{text}");
+    std::fs::write(&tasks, text.replace("\nt-007,500,", "\nt-007,many,")).unwrap();
     let ended = replay(&cluster, &workers, &tasks, Duration::from_secs(20)).await;
     let words = ended.failed(2);
     assert!(words.contains("tasks.csv:9") && words.contains("cpu_milli"), "{words}");

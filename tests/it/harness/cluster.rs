@@ -13,7 +13,7 @@ use super::node::{Launch, Node};
 use super::wait::until;
 
 /// Clusters alive at once: tests run in parallel, the machine may have two cores.
-pub const CLUSTERS_MAX: u32 = 2;
+const CLUSTERS_MAX: u32 = 2;
 static ROOM: Semaphore = Semaphore::const_new(CLUSTERS_MAX as usize);
 
 /// For agreement that is not the point of a test.
