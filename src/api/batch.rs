@@ -77,12 +77,12 @@ mod tests {
         let server = Server::start().await;
         let writes = json!({"writes": [
             {"op": "put", "collection": "vms", "id": "a", "fields": {"n": 1}},
-            {"op": "patch", "collection": "vms", "id": "a", "ops": [{"field": "n", "incr": 2}]},
+            {"op": "patch", "collection": "vms", "id": "a", "ops": [{"field": "seen", "incr": 2}]},
             {"op": "patch", "collection": "vms", "id": "b", "fields": {"x": true}, "upsert": true},
         ]});
         let answer = server.json("POST", "/v1/batch?durability=memory", writes).await;
         assert_eq!((answer.status, &answer.value()["durability"]), (200, &json!("memory")));
-        assert_eq!(server.get("/v1/docs/vms/a").await.value()["fields"], json!({"n": 3}));
+        assert_eq!(server.get("/v1/docs/vms/a").await.value()["fields"], json!({"n": 1, "seen": 2}));
         assert_eq!(server.get("/v1/docs/vms/b").await.value()["fields"], json!({"x": true}));
     }
 

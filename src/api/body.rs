@@ -155,3 +155,24 @@ fn media_type(headers: &HeaderMap, accepts: &'static [Accepted]) -> Result<&'sta
     let known = accepts.iter().find(|(media, _)| *media == essence.trim());
     known.map(|(media, _)| *media).ok_or_else(|| refuse(format!("the Content-Type is `{shown}`")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static JSON: [Accepted; 1] = [("application/json", "Fields")];
+
+    #[tokio::test]
+    async fn room_is_held_while_a_body_lives_and_without_room_a_body_is_refused() {
+        let room = Arc::new(Semaphore::new(10));
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_LENGTH, "8000000".parse().unwrap());
+        let first = receive(&headers, Body::from("{\"a\":1}"), &JSON, &room).await.unwrap();
+        assert_eq!(room.available_permits(), 3, "what was announced and did not come takes no room");
+        let refused = receive(&headers, Body::from("{\"b\":2}"), &JSON, &room).await.unwrap_err();
+        assert_eq!(refused.kind(), Kind::Busy);
+        drop(first);
+        assert_eq!(room.available_permits(), 10);
+        assert!(receive(&headers, Body::from("{\"b\":2}"), &JSON, &room).await.is_ok());
+    }
+}

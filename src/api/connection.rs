@@ -22,11 +22,16 @@ const IDLE_MAX: Duration = Duration::from_secs(75);
 pub(super) struct Connections {
     listener: TcpListener,
     room: Arc<Semaphore>,
+    idle_max: Duration,
 }
 
 impl Connections {
     pub fn new(listener: TcpListener) -> Self {
-        Self { listener, room: Arc::new(Semaphore::new(CONNECTIONS_MAX)) }
+        Self::within(listener, CONNECTIONS_MAX, IDLE_MAX)
+    }
+
+    fn within(listener: TcpListener, connections_max: usize, idle_max: Duration) -> Self {
+        Self { listener, room: Arc::new(Semaphore::new(connections_max)), idle_max }
     }
 }
 
@@ -40,7 +45,7 @@ impl Listener for Connections {
         let (stream, address) = Listener::accept(&mut self.listener).await;
         // Answers are small and written at once: waiting for more to send only delays them.
         let _ = stream.set_nodelay(true);
-        (Connection { stream, idle: Idle::new(), _room: room }, address)
+        (Connection { stream, idle: Idle::new(self.idle_max), _room: room }, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -54,15 +59,16 @@ pub(super) struct Connection {
     _room: Option<OwnedSemaphorePermit>,
 }
 
-/// Ends what makes no progress for [`IDLE_MAX`]. Progress only notes the time: the timer is moved when it rings.
+/// Ends what makes no progress for long. Progress only notes the time: the timer is moved when it rings.
 struct Idle {
+    max: Duration,
     last: Instant,
     timer: Pin<Box<Sleep>>,
 }
 
 impl Idle {
-    fn new() -> Self {
-        Self { last: Instant::now(), timer: Box::pin(tokio::time::sleep(IDLE_MAX)) }
+    fn new(max: Duration) -> Self {
+        Self { max, last: Instant::now(), timer: Box::pin(tokio::time::sleep(max)) }
     }
 
     fn on_poll<T>(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -71,11 +77,8 @@ impl Idle {
             return poll;
         }
         ready!(self.timer.as_mut().poll(cx));
-        let end = self.last + IDLE_MAX;
-        if end <= Instant::now() {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        self.timer.as_mut().reset(end);
+        // It rang for the progress it knew of; a time that is already past rings at once.
+        self.timer.as_mut().reset(self.last + self.max);
         ready!(self.timer.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -113,5 +116,37 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt;
+
+    async fn connections(connections_max: usize, idle_max: Duration) -> (Connections, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (Connections::within(listener, connections_max, idle_max), address)
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_says_nothing_is_ended() {
+        let (mut connections, address) = connections(1, Duration::from_millis(20)).await;
+        let _client = TcpStream::connect(address).await.unwrap();
+        let (mut connection, _) = connections.accept().await;
+        let error = connection.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn connections_beyond_the_bound_wait_for_one_to_end() {
+        let (mut connections, address) = connections(1, IDLE_MAX).await;
+        let _clients = (TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap());
+        let first = connections.accept().await;
+        assert_eq!(connections.room.available_permits(), 0);
+        assert!(futures::FutureExt::now_or_never(connections.accept()).is_none(), "there is no room");
+        drop(first);
+        connections.accept().await;
     }
 }

@@ -10,11 +10,10 @@ use axum::middleware::Next;
 use axum::response::Response;
 use futures::FutureExt;
 
-use super::operation::with_clock;
+use super::operation::{clock_of, with_clock};
 use super::problem::{Kind, Problem};
 use super::routes::operations;
 use super::serve::Api;
-use crate::node::Token;
 
 /// An id is at most 512 bytes, three times that when encoded; the rest is for parameters.
 const URL_BYTES_MAX: usize = 8 << 10;
@@ -22,6 +21,8 @@ const HEADERS_BYTES_MAX: usize = 32 << 10;
 
 pub(super) async fn gate(State(api): State<Api>, request: Request, next: Next) -> Response {
     let started = Instant::now();
+    // Also a refusal gives the session its clock back: one that keeps the clock of its last answer must not forget.
+    let clock = clock_of(request.headers()).unwrap_or_default();
     let (route, method) = (route_of(&request), method_of(request.method()));
     let instance: String = request.uri().path().chars().take(512).collect();
     let response = match admit(&api, &request) {
@@ -36,7 +37,7 @@ pub(super) async fn gate(State(api): State<Api>, request: Request, next: Next) -
     let (status, took) = (response.status().as_u16(), started.elapsed());
     api.metrics.on_request(route, method, status, took);
     tracing::debug!(route, method, status, took_us = took.as_micros() as u64, "answered");
-    with_clock(response, &Token::default())
+    with_clock(response, &clock)
 }
 
 fn admit(api: &Api, request: &Request) -> Result<(), Problem> {
@@ -67,7 +68,9 @@ fn method_of(method: &Method) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::server::Server;
+    use super::super::server::{Server, ask, node};
+    use super::super::{ApiSettings, bind};
+    use super::*;
     use serde_json::json;
 
     #[tokio::test]
@@ -103,8 +106,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_answer_carries_a_clock() {
+    async fn a_handler_that_panics_is_answered_for_and_the_next_request_lives() {
+        let listener = bind("127.0.0.1:0".parse().unwrap(), false).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (_running, stopping) = tokio::sync::watch::channel(false);
+        let api = Api::new(node(false).await, address, &ApiSettings::default(), stopping);
+        // Whether it panics is not known before it runs, or the route would have no type.
+        let boom = move || async move { assert_eq!(address.port(), 0, "on purpose") };
+        let router = axum::Router::new()
+            .route("/boom", axum::routing::get(boom))
+            .layer(axum::middleware::from_fn_with_state(api, gate));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        for _ in 0..2 {
+            ask(address, "GET", "/boom", &[], b"").await.problem("internal");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_answer_carries_a_clock_and_none_takes_one_away() {
         let server = Server::start().await;
+        let clock = server.json("PUT", "/v1/docs/vms/a", json!({})).await.header("folkmoot-clock").to_owned();
+        for (path, status) in [("/nothing", 404), ("/healthz", 200), ("/v1/docs/vms/a", 200), ("/v1/batch", 405)] {
+            let answer = server.ask("GET", path, &[("folkmoot-clock", &clock)], b"").await;
+            assert_eq!((answer.status, answer.header("folkmoot-clock")), (status, &*clock), "{path}");
+        }
         for path in ["/", "/healthz", "/metrics", "/openapi.json", "/v1/peers", "/v1/docs/vms?limit=x"] {
             let answer = server.get(path).await;
             assert!(answer.headers.iter().any(|(name, _)| name == "folkmoot-clock"), "{path}");

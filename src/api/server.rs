@@ -22,12 +22,21 @@ pub(super) struct Server {
 /// Longer than anything a test waits for, so that a hang is a failure and not a wait.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// A node of its own, that keeps everything in memory.
+pub(super) async fn node(chaos: bool) -> Node {
+    Node::in_memory(chaos)
+}
+
 impl Server {
     pub async fn start() -> Self {
-        Self::of(Node::in_memory(false)).await
+        Self::of(node(false).await).await
     }
 
-    pub async fn of(node: Node) -> Self {
+    pub async fn with_chaos() -> Self {
+        Self::of(node(true).await).await
+    }
+
+    async fn of(node: Node) -> Self {
         let listener = bind("127.0.0.1:0".parse().unwrap(), false).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -52,37 +61,22 @@ impl Server {
     }
 
     pub async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        let mut bytes = format!("{method} {path} HTTP/1.1\r\n").into_bytes();
-        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
-            bytes.extend(format!("host: {}\r\n", self.address).bytes());
-        }
-        for (name, value) in headers {
-            bytes.extend(format!("{name}: {value}\r\n").bytes());
-        }
-        bytes.extend(format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len()).bytes());
-        bytes.extend(body);
-        self.send(&bytes).await.expect("an answer")
+        ask(self.address, method, path, headers, body).await
     }
 
-    /// Sends `bytes` and reads to the end. `None` when what comes back is no HTTP.
     pub async fn send(&self, bytes: &[u8]) -> Option<Answer> {
-        let mut received = Vec::new();
-        let exchange = async {
-            let stream = TcpStream::connect(self.address).await.unwrap();
-            let (mut reading, mut writing) = stream.into_split();
-            // The server may answer and close before it has read all: that is no failure of the exchange.
-            let send = async {
-                let _ = writing.write_all(bytes).await;
-                // Kept open: some servers take a half-closed connection for a gone client.
-                std::future::pending::<()>().await;
-            };
-            tokio::select! {
-                () = send => {}
-                _ = reading.read_to_end(&mut received) => {}
-            }
-        };
-        tokio::time::timeout(PATIENCE, exchange).await.expect("the server answers and closes");
-        Answer::parse(&received)
+        send(self.address, bytes).await
+    }
+
+    /// A clock of another cluster: this server will never have what it names.
+    pub async fn foreign_clock() -> String {
+        let other = Self::start().await;
+        let mut clock = String::new();
+        for n in 0..50 {
+            let put = other.json("PUT", "/v1/docs/vms/elsewhere", serde_json::json!({ "n": n })).await;
+            clock = put.header("folkmoot-clock").to_owned();
+        }
+        clock
     }
 
     /// An open stream of server-sent events.
@@ -92,6 +86,45 @@ impl Server {
         stream.write_all(head.as_bytes()).await.unwrap();
         Events { stream, text: String::new() }
     }
+}
+
+pub(super) async fn ask(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Answer {
+    let mut bytes = format!("{method} {path} HTTP/1.1\r\n").into_bytes();
+    if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        bytes.extend(format!("host: {address}\r\n").bytes());
+    }
+    for (name, value) in headers {
+        bytes.extend(format!("{name}: {value}\r\n").bytes());
+    }
+    bytes.extend(format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len()).bytes());
+    bytes.extend(body);
+    send(address, &bytes).await.expect("an answer")
+}
+
+/// Sends `bytes` and reads to the end. `None` when what comes back is no HTTP.
+async fn send(address: SocketAddr, bytes: &[u8]) -> Option<Answer> {
+    let mut received = Vec::new();
+    let exchange = async {
+        let (mut reading, mut writing) = TcpStream::connect(address).await.unwrap().into_split();
+        // The server may answer and close before it has read all: that is no failure of the exchange.
+        let sending = async {
+            let _ = writing.write_all(bytes).await;
+            // The half stays open: a half-closed connection may be taken for a client that is gone.
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = sending => {}
+            _ = reading.read_to_end(&mut received) => {}
+        }
+    };
+    tokio::time::timeout(PATIENCE, exchange).await.expect("the server answers and closes");
+    Answer::parse(&received)
 }
 
 #[derive(Debug)]

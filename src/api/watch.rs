@@ -18,7 +18,7 @@ use super::problem::{Kind, Problem, RESYNC};
 use super::query::{Parameter, Takes};
 use super::wire;
 use crate::document::address::{COLLECTION_BYTES_MAX, ID_BYTES_MAX};
-use crate::node::{Change, Position, Watch};
+use crate::node::{Change, Position};
 
 static PREFIX: Parameter = Parameter {
     name: "prefix",
@@ -52,7 +52,7 @@ pub(super) static OPERATIONS: &[Operation] = &[Operation {
 async fn watch(ask: Ask) -> Outcome {
     let since = since(&ask)?;
     let changes = ask.api.node.watch(ask.params.text(&PREFIX).unwrap_or(""), since)?;
-    let events = events(changes, ask.api.stopping.clone());
+    let events = events(changes.position(), changes, ask.api.stopping.clone());
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE).text("keep-alive")).into_response())
 }
 
@@ -62,10 +62,14 @@ fn since(ask: &Ask) -> Result<Option<Position>, Problem> {
     Ok(text.map(str::parse).transpose()?)
 }
 
-fn events(changes: Watch, mut stopping: Receiver<bool>) -> impl Stream<Item = Result<Event, Infallible>> + Send {
+/// The events of a stream of changes from `start` on. The stream ends by itself only when it lost changes.
+fn events(
+    start: Position,
+    changes: impl Stream<Item = Change> + Send,
+    mut stopping: Receiver<bool>,
+) -> impl Stream<Item = Result<Event, Infallible>> + Send {
     async_stream::stream! {
-        let mut changes = changes;
-        let start = changes.position();
+        let mut changes = std::pin::pin!(changes);
         yield Ok(named("ready", Some(start), &json!({ "position": start.to_string() })));
         loop {
             let next = tokio::select! {
@@ -140,16 +144,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_position_that_is_gone_is_refused_with_the_way_to_resync() {
+    async fn a_position_of_elsewhere_is_refused_with_the_way_to_resync() {
         let server = Server::start().await;
-        let start = server.events("/v1/watch", "").await.next().await.unwrap().1;
-        for n in 0..100 {
-            server.json("PUT", "/v1/docs/vms/a", json!({ "n": n })).await;
+        let other = Server::start().await;
+        for n in 0..50 {
+            other.json("PUT", "/v1/docs/vms/a", json!({ "n": n })).await;
         }
-        let gone = server.get(&format!("/v1/watch?since={start}")).await;
+        let foreign = other.events("/v1/watch", "").await.next().await.unwrap().1;
+        let gone = server.get(&format!("/v1/watch?since={foreign}")).await;
         assert_eq!(gone.status, 410);
         assert!(gone.problem("position-expired").contains("then list"));
-        server.get("/v1/watch?since=p99999").await.problem("position-expired");
         server.get("/v1/watch?since=nonsense").await.problem("bad-parameter");
     }
 
@@ -163,25 +167,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_watch_that_cannot_keep_up_ends_with_a_gap() {
-        let node = crate::node::Node::in_memory(false);
-        let changes = node.watch("", None).unwrap();
-        for n in 0..100 {
-            let fields = [("n".to_owned(), json!(n))].into_iter().collect();
-            let address = crate::document::Address::new("vms", "a").unwrap();
-            let write = crate::node::DocumentWrite {
-                address,
-                body: crate::node::WriteBody::Put(fields),
-                if_match: None,
-                create_only: false,
-                missing: crate::node::Missing::Create,
-            };
-            node.write(vec![write], crate::node::Durability::Memory).await.unwrap();
-        }
+    async fn a_watch_that_lost_changes_ends_with_a_gap() {
+        let start = super::super::server::node(false).await.watch("", None).unwrap().position();
         let (_running, stopping) = tokio::sync::watch::channel(false);
-        let events: Vec<_> = events(changes, stopping).collect().await;
-        let last = format!("{:?}", events.last().unwrap());
-        assert!(last.contains("event: gap"), "{last}");
-        assert_eq!(events.len(), 2, "ready, then gap: nothing after what was lost");
+        let events: Vec<_> = events(start, futures::stream::empty(), stopping).collect().await;
+        let names: Vec<_> = events.iter().map(|event| format!("{event:?}")).collect();
+        assert_eq!(names.len(), 2, "ready, then gap: {names:?}");
+        assert!(names[1].contains("event: gap") && names[1].contains("then list"), "{names:?}");
     }
 }

@@ -147,7 +147,7 @@ impl LocalCluster {
 }
 
 /// Short enough to time a healing, long enough not to be the load itself.
-const POLL: Duration = Duration::from_millis(15);
+const POLL: Duration = Duration::from_millis(10);
 
 impl Process {
     async fn start(plan: &Plan, index: usize, join: Option<&str>) -> Result<Self, Error> {
@@ -158,7 +158,7 @@ impl Process {
         let words = File::create(&log).map_err(|error| failed("cannot create its log", error))?;
         let mut command = Command::new(program);
         command.args(arguments(plan, index, join)?);
-        // The settings are the flags above and nothing else: not this shell's variables, not a file lying about.
+        // The settings are these flags and nothing else: not this shell's variables, not a folkmoot.toml lying here.
         for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FOLKMOOT_")) {
             command.env_remove(variable);
         }
@@ -209,6 +209,7 @@ fn arguments(plan: &Plan, index: usize, join: Option<&str>) -> Result<Vec<String
         format!("--listen=/ip4/127.0.0.1/tcp/{peers}"),
         format!("--host-report={}", if plan.host_report { "on" } else { "off" }),
         String::from("--mdns=off"),
+        String::from("--config=/dev/null"),
     ];
     arguments.extend(plan.store.iter().map(|store| format!("--store={store}")));
     arguments.extend(join.map(|join| format!("--join={join}")));

@@ -1,5 +1,7 @@
 //! `status`, `peers ls`, `leave`: the cluster as one node sees it.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
@@ -7,7 +9,8 @@ use serde_json::{Value, json};
 use crate::cli::client::ApiArg;
 use crate::cli::exit::Error;
 use crate::cli::output::Output;
-use crate::cli::view::{ClusterView, MemberView, short, short_digest};
+use crate::cli::traffic::bytes;
+use crate::cli::view::{ClusterView, MemberView, PeersView, short, short_digest};
 
 /// Show the cluster as this node sees it.
 ///
@@ -28,57 +31,58 @@ pub async fn status(args: StatusArgs, output: Output) -> Result<(), Error> {
     let view: ClusterView = client.parse(&answer)?;
     output.line(headline(&view))?;
     output.line(members(&view.members).trim_fmt())?;
-    for alert in view.rest.get("alerts").and_then(Value::as_array).into_iter().flatten() {
-        output.line(format!("alert: {}", plain(alert)))?;
+    for alert in &view.alerts {
+        output.line(format!("alert, {} ago: {}", ago(alert.at), alert.text))?;
     }
     Ok(())
 }
 
 fn headline(view: &ClusterView) -> String {
-    let split = match view.partitioned {
-        true => "SPLIT: members cannot be reached",
-        false => "whole",
+    let away = view.members.iter().filter(|member| !matches!(member.state.as_str(), "alive" | "left"));
+    let away: Vec<&str> = away.map(|member| member.name.as_str()).collect();
+    let network = match view.partitioned {
+        true => format!("SPLIT: {} cannot be reached", away.join(", ")),
+        false => String::from("whole"),
     };
-    let mut lines = vec![
-        format!("{} ({}), the cluster is {split}", view.name, short(&view.node)),
-        format!("clock {}  state {}", short_digest(&view.clock_digest), short_digest(&view.state_digest)),
-    ];
-    let counted = ["documents", "cells", "bytes", "parked"].into_iter().filter_map(|key| {
-        let value = if key == "documents" { json!(view.documents) } else { view.rest.get(key)?.clone() };
-        value.is_number().then(|| format!("{value} {key}"))
-    });
-    lines.push(counted.collect::<Vec<_>>().join(", "));
-    lines.join("\n")
+    format!(
+        "{} ({}) sees the network {network}\nclock {}  state {}\n{} documents, {} cells, {} in memory, {} batches parked",
+        view.name,
+        short(&view.node),
+        short_digest(&view.clock_digest),
+        short_digest(&view.state_digest),
+        view.documents,
+        view.cells,
+        bytes(view.bytes),
+        view.parked_batches,
+    )
 }
 
-/// One row for each member. What a node says beyond name, id and state becomes further columns.
 fn members(members: &[MemberView]) -> Table {
-    let more: Vec<&String> = members.iter().flat_map(|member| member.rest.keys()).collect();
-    let mut columns: Vec<&String> = Vec::new();
-    for key in more {
-        if !columns.contains(&key) {
-            columns.push(key);
-        }
-    }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    let fixed = ["NAME", "NODE", "STATE"].map(String::from);
-    table.set_header(fixed.into_iter().chain(columns.iter().map(|key| key.to_uppercase())));
+    table.set_header(["NAME", "NODE", "STATE", "HAS OF US", "API", "ADDRESSES"]);
+    let mut members: Vec<&MemberView> = members.iter().collect();
+    members.sort_by(|a, b| a.name.cmp(&b.name));
     for member in members {
-        let fixed = [member.name.clone(), short(&member.node).to_owned(), member.state.clone()];
-        let more = columns.iter().map(|key| member.rest.get(*key).map(plain).unwrap_or_default());
-        table.add_row(fixed.into_iter().chain(more));
+        let has = match (member.is_self, member.lacks_of_us) {
+            (true, _) => String::from("this node"),
+            (_, 0) => String::from("all"),
+            (_, lacks) => format!("{} of {}", member.has_of_us, member.has_of_us + lacks),
+        };
+        let (name, node) = (member.name.clone(), short(&member.node).to_owned());
+        table.add_row([name, node, member.state.clone(), has, member.api.clone(), member.addresses.join(" ")]);
     }
     table
 }
 
-/// A value in a table's cell.
-pub fn plain(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(" "),
-        other => other.to_string(),
+/// How long before now, in words.
+fn ago(at_ms: u64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    let seconds = now.saturating_sub(u128::from(at_ms)) / 1_000;
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        _ => format!("{} h", seconds / 3_600),
     }
 }
 
@@ -101,15 +105,21 @@ enum PeersCommand {
 pub async fn peers(args: PeersArgs, output: Output) -> Result<(), Error> {
     let PeersCommand::Ls { api } = args.command;
     let client = api.client()?;
-    let answer: Value = client.read("/v1/peers").await?;
+    let answer = client.get("/v1/peers").await?;
     if output.json {
-        return output.compact(&answer);
+        return output.compact(&client.parse::<Value>(&answer)?);
     }
-    let list = answer.get("peers").unwrap_or(&answer).as_array().cloned().unwrap_or_default();
-    let read = |peer: Value| serde_json::from_value::<MemberView>(peer);
-    let bad = |error: serde_json::Error| Error::Answer { api: client.api().to_owned(), cause: error.to_string() };
-    let peers = list.into_iter().map(read).collect::<Result<Vec<_>, _>>().map_err(bad)?;
-    output.line(members(&peers).trim_fmt())
+    let view: PeersView = client.parse(&answer)?;
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["NAME", "NODE", "LINK", "IN", "OUT", "ADDRESSES", "LAST ERROR"]);
+    for peer in view.peers {
+        let link = if peer.blocked { String::from("blocked") } else { peer.link };
+        let (node, addresses) = (short(&peer.node).to_owned(), peer.addresses.join(" "));
+        let (inward, outward) = (bytes(peer.bytes_in), bytes(peer.bytes_out));
+        table.add_row([peer.name, node, link, inward, outward, addresses, peer.last_error.unwrap_or_default()]);
+    }
+    output.line(table.trim_fmt())
 }
 
 /// Take this node out of its cluster for good.
@@ -141,16 +151,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_shows_what_every_member_says() {
+    fn a_member_that_lacks_writes_shows_how_many_it_has() {
         let member = |value: Value| serde_json::from_value::<MemberView>(value).unwrap();
-        let both = [
-            member(json!({ "node": "12D3KooWabcdef", "name": "oak", "state": "alive", "has": 7 })),
-            member(json!({ "node": "12D3KooWuvwxyz", "name": "ash", "state": "down" })),
+        let three = [
+            member(json!({ "node": "12D3KooWabcdef", "name": "oak", "state": "alive", "self": true })),
+            member(json!({ "node": "12D3KooWuvwxyz", "name": "ash", "state": "alive", "has_of_us": 9 })),
+            member(json!({ "node": "x", "name": "elm", "state": "down", "has_of_us": 7, "lacks_of_us": 2 })),
         ];
-        let text = members(&both).trim_fmt();
-        let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(rows[0], ["NAME", "NODE", "STATE", "HAS"]);
-        assert_eq!(rows[1], ["oak", "abcdef", "alive", "7"]);
-        assert_eq!(rows[2], ["ash", "uvwxyz", "down"]);
+        let text = members(&three).trim_fmt();
+        let rows: Vec<String> =
+            text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(rows[1..], ["ash uvwxyz alive all", "elm x down 7 of 9", "oak abcdef alive this node"]);
+    }
+
+    #[test]
+    fn a_split_names_who_is_away() {
+        let view = json!({
+            "node": "n", "name": "oak", "clock_digest": "c", "state_digest": "s", "partitioned": true,
+            "members": [{ "node": "n", "name": "oak", "state": "alive" }, { "node": "e", "name": "elm", "state": "down" }],
+        });
+        let view: ClusterView = serde_json::from_value(view).unwrap();
+        assert!(headline(&view).starts_with("oak (n) sees the network SPLIT: elm cannot be reached\n"));
     }
 }

@@ -3,8 +3,8 @@
 use crate::cli::client::Client;
 use crate::cli::exit::Error;
 
-/// Bytes a node has sent to peers since it started, as they went over the wire.
-const SENT: &str = "folkmoot_sent_bytes_total";
+/// Bytes of messages a node has sent to its peers since it started.
+const SENT: &str = "folkmoot_net_out_bytes_total";
 
 /// The sum over all nodes; `None` when one does not tell.
 pub async fn bytes_sent(clients: &[Client]) -> Result<Option<u64>, Error> {

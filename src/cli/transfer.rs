@@ -17,14 +17,16 @@ use crate::cli::view::ClusterView;
 
 /// Write documents to stdout as JSON lines.
 ///
-/// Documents hold values, not how they came about: clocks, siblings and history are not exported.
+/// Documents hold values, not how they came about: clocks, siblings and history are not exported. Schemas come first, so
+/// that an import finds its types. What describes the running cluster itself (members, alerts, locks, ballots,
+/// conflicts) is exported only when it is named.
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = "\
 Examples:
   folkmoot export > fleet.jsonl
   folkmoot export vms tasks | gzip > some.jsonl.gz")]
 pub struct ExportArgs {
-    /// Only these collections [default: all]
+    /// Only these collections [default: all but the cluster's own]
     collections: Vec<String>,
     #[command(flatten)]
     api: ApiArg,
@@ -57,7 +59,7 @@ struct Line {
 pub async fn export(args: ExportArgs, output: Output) -> Result<(), Error> {
     let client = args.api.client()?;
     let collections = match args.collections.is_empty() {
-        true => ClusterView::read(&client).await?.collections.into_keys().collect(),
+        true => portable(ClusterView::read(&client).await?.collections.into_keys()),
         false => args.collections,
     };
     let mut documents = 0u64;
@@ -74,6 +76,16 @@ pub async fn export(args: ExportArgs, output: Output) -> Result<(), Error> {
     }
     output.say(format!("{documents} documents"));
     Ok(())
+}
+
+/// These are true of one cluster only; imported elsewhere they would be lies.
+const OF_THE_CLUSTER: [&str; 5] = ["alerts", "ballots", "conflicts", "locks", "members"];
+const SCHEMAS: &str = "schemas";
+
+fn portable(collections: impl Iterator<Item = String>) -> Vec<String> {
+    let mut portable: Vec<String> = collections.filter(|name| !OF_THE_CLUSTER.contains(&name.as_str())).collect();
+    portable.sort_by_key(|name| name != SCHEMAS);
+    portable
 }
 
 /// A batch stays far below what a node takes at once (8 MiB), and small enough to be quick.
@@ -102,9 +114,11 @@ pub async fn import(args: ImportArgs, output: Output) -> Result<(), Error> {
             Error::Usage(format!("line {number}: {cause}. The lines up to {written_to} are written"))
         })?;
         bytes += line.len();
+        // A schema must be in force before what it types is written.
+        let alone = write["collection"] == SCHEMAS;
         batch.push(write);
         documents += 1;
-        if bytes >= BATCH_BYTES_MAX || batch.len() >= BATCH_LEN_MAX {
+        if alone || bytes >= BATCH_BYTES_MAX || batch.len() >= BATCH_LEN_MAX {
             send(&client, &mut batch, number).await?;
             (bytes, written_to) = (0, number);
         }
@@ -145,6 +159,12 @@ mod tests {
     fn a_line_becomes_a_put() {
         let write = parse(r#"{"collection":"vms","id":"a/b","fields":{"x":1}}"#).unwrap();
         assert_eq!(write, json!({ "op": "put", "collection": "vms", "id": "a/b", "fields": { "x": 1 } }));
+    }
+
+    #[test]
+    fn schemas_go_first_and_the_clusters_own_stays() {
+        let names = ["members", "schemas", "tasks", "vms", "locks"].map(String::from);
+        assert_eq!(portable(names.into_iter()), ["schemas", "tasks", "vms"]);
     }
 
     #[test]

@@ -1,9 +1,8 @@
-//! What a node tells of its cluster: `GET /v1/cluster`, read once here for all who show it.
+//! What a node tells of its cluster and its peers, read once here for all who show it.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::cli::client::Client;
 use crate::cli::exit::Error;
@@ -23,9 +22,15 @@ pub struct ClusterView {
     #[serde(default)]
     pub documents: u64,
     #[serde(default)]
+    pub cells: u64,
+    #[serde(default)]
+    pub bytes: u64,
+    #[serde(default)]
+    pub parked_batches: u64,
+    #[serde(default)]
     pub collections: BTreeMap<String, u64>,
-    #[serde(flatten)]
-    pub rest: BTreeMap<String, Value>,
+    #[serde(default)]
+    pub alerts: Vec<AlertView>,
 }
 
 /// A member as one node sees it.
@@ -37,8 +42,54 @@ pub struct MemberView {
     /// alive, suspect, down or left
     #[serde(default)]
     pub state: String,
-    #[serde(flatten)]
-    pub rest: BTreeMap<String, Value>,
+    #[serde(rename = "self", default)]
+    pub is_self: bool,
+    #[serde(default)]
+    pub addresses: Vec<String>,
+    #[serde(default)]
+    pub api: String,
+    /// How many of this node's writes it has on its disk, and how many it has not.
+    #[serde(default)]
+    pub has_of_us: u64,
+    #[serde(default)]
+    pub lacks_of_us: u64,
+}
+
+/// `GET /v1/peers`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct PeersView {
+    pub peers: Vec<PeerView>,
+}
+
+/// A peer as the transport sees it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct PeerView {
+    pub node: String,
+    #[serde(default)]
+    pub name: String,
+    /// linked, dialling, waiting or idle
+    #[serde(default)]
+    pub link: String,
+    #[serde(default)]
+    pub blocked: bool,
+    #[serde(default)]
+    pub addresses: Vec<String>,
+    #[serde(default)]
+    pub bytes_in: u64,
+    #[serde(default)]
+    pub bytes_out: u64,
+    #[serde(default)]
+    pub last_error: Option<String>,
+}
+
+/// Something a person should look at.
+#[derive(Debug, Clone, Deserialize)]
+pub struct AlertView {
+    /// Milliseconds since the Unix epoch.
+    #[serde(default)]
+    pub at: u64,
+    #[serde(default)]
+    pub text: String,
 }
 
 impl ClusterView {

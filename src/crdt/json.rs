@@ -1,8 +1,10 @@
 //! `json`: free JSON whose objects merge key by key and whose lists merge element by element, at any depth.
 //! Of concurrent values for one key Automerge picks one, alike everywhere. Costs kilobytes and keeps its history.
 
+use std::collections::BTreeSet;
+
 use automerge::transaction::Transactable;
-use automerge::{AutoCommit, AutoSerde, ObjType, ROOT, ReadDoc, ScalarValue, hydrate};
+use automerge::{AutoCommit, ObjId, ObjType, Prop, ROOT, ReadDoc, ScalarValue, Value};
 use serde_json::Value as Json;
 
 use super::collaborative::{EditError, KEY, edited, merged};
@@ -14,46 +16,91 @@ pub fn read(live: &[Live<'_>]) -> Option<Json> {
     if live.is_empty() {
         return None;
     }
-    whole(&merged(live, ObjType::Map).ok()?)
+    at(&merged(live, ObjType::Map).ok()?, &ROOT, KEY.into())
 }
 
 /// Makes the value `new`, writing only the parts that differ.
 pub fn set(state: &State<'_>, me: ReplicaId, new: &Json) -> Result<Option<Change>, EditError> {
-    edited(state, me, ObjType::Map, new.to_string().as_bytes(), |document| {
-        if whole(document).as_ref() == Some(new) {
-            return Ok(());
-        }
-        let found = document.get(ROOT, KEY)?.map(|(value, id)| (value.into_owned(), id));
-        match (found, new) {
-            (Some((automerge::Value::Object(ObjType::Map), id)), Json::Object(_))
-            | (Some((automerge::Value::Object(ObjType::List), id)), Json::Array(_)) => {
-                document.update_object(&id, &hydrated(new)).map_err(|e| EditError::Automerge(e.to_string()))
-            }
-            (_, Json::Object(_) | Json::Array(_)) => {
-                let kind = if new.is_object() { ObjType::Map } else { ObjType::List };
-                let id = document.put_object(ROOT, KEY, kind)?;
-                document.update_object(&id, &hydrated(new)).map_err(|e| EditError::Automerge(e.to_string()))
-            }
-            _ => Ok(document.put(ROOT, KEY, scalar(new))?),
-        }
-    })
+    edited(state, me, ObjType::Map, new.to_string().as_bytes(), |document| write(document, &ROOT, KEY.into(), new))
 }
 
-fn whole(document: &AutoCommit) -> Option<Json> {
-    match serde_json::to_value(AutoSerde::from(document)).ok()? {
-        Json::Object(mut root) => root.remove(KEY),
-        _ => None,
+/// Makes the value at `prop` of `parent`, an element that exists or a key, equal to `new`.
+fn write(document: &mut AutoCommit, parent: &ObjId, prop: Prop, new: &Json) -> Result<(), EditError> {
+    if at(document, parent, prop.clone()).as_ref() == Some(new) {
+        return Ok(());
+    }
+    let found = document.get(parent, prop.clone())?.map(|(value, id)| (value.to_objtype(), id));
+    let kept = found.and_then(|(kind, id)| (kind.is_some() && kind == container(new)).then_some(id));
+    match (container(new), kept) {
+        (Some(_), Some(object)) => fill(document, &object, new),
+        (Some(kind), None) => {
+            let object = document.put_object(parent, prop, kind)?;
+            fill(document, &object, new)
+        }
+        (None, _) => Ok(document.put(parent, prop, scalar(new))?),
     }
 }
 
-fn hydrated(json: &Json) -> hydrate::Value {
-    match json {
+fn fill(document: &mut AutoCommit, object: &ObjId, new: &Json) -> Result<(), EditError> {
+    match new {
         Json::Object(map) => {
-            let entries = map.iter().map(|(key, value)| (key.as_str(), hydrated(value)));
-            hydrate::Value::from(entries.collect::<std::collections::HashMap<_, _>>())
+            let keys: BTreeSet<String> = document.keys(object).collect();
+            for gone in keys.iter().filter(|key| !map.contains_key(*key)) {
+                document.delete(object, gone.as_str())?;
+            }
+            map.iter().try_for_each(|(key, value)| write(document, object, key.as_str().into(), value))
         }
-        Json::Array(items) => hydrate::Value::from(items.iter().map(hydrated).collect::<Vec<_>>()),
-        leaf => hydrate::Value::Scalar(scalar(leaf)),
+        Json::Array(items) => fill_list(document, object, items),
+        _ => Ok(()),
+    }
+}
+
+/// Leaves what both ends have in common, so that an insertion is one and edits around it merge. Not Automerge's own
+/// `update_object`: that of 0.12 deletes from the front where a list shrinks at its end.
+fn fill_list(document: &mut AutoCommit, list: &ObjId, items: &[Json]) -> Result<(), EditError> {
+    let old: Vec<_> = (0..document.length(list)).map(|i| at(document, list, i.into())).collect();
+    let same = |(old, new): &(&Option<Json>, &Json)| old.as_ref() == Some(*new);
+    let head = old.iter().zip(items).take_while(same).count();
+    let tail = old[head..].iter().rev().zip(items[head..].iter().rev()).take_while(same).count();
+    let (old_end, new_end) = (old.len() - tail, items.len() - tail);
+    for i in (new_end.max(head)..old_end).rev() {
+        document.delete(list, i)?;
+    }
+    for (i, item) in items[..new_end].iter().enumerate().skip(head) {
+        if i >= old_end {
+            document.insert(list, i, ScalarValue::Null)?;
+        }
+        write(document, list, i.into(), item)?;
+    }
+    Ok(())
+}
+
+fn at(document: &AutoCommit, parent: &ObjId, prop: Prop) -> Option<Json> {
+    let (value, id) = document.get(parent, prop).ok().flatten()?;
+    Some(match value {
+        Value::Object(ObjType::List) => (0..document.length(&id)).filter_map(|i| at(document, &id, i.into())).collect(),
+        Value::Object(ObjType::Text) => document.text(&id).ok()?.into(),
+        Value::Object(_) => {
+            let entries = document.keys(&id).filter_map(|key| Some((key.clone(), at(document, &id, key.into())?)));
+            Json::Object(entries.collect())
+        }
+        Value::Scalar(scalar) => match scalar.as_ref() {
+            ScalarValue::Boolean(on) => (*on).into(),
+            ScalarValue::Str(text) => text.as_str().into(),
+            ScalarValue::Int(int) => (*int).into(),
+            ScalarValue::Uint(int) => (*int).into(),
+            ScalarValue::F64(float) => (*float).into(),
+            // Nothing here writes the other scalars.
+            _ => Json::Null,
+        },
+    })
+}
+
+fn container(json: &Json) -> Option<ObjType> {
+    match json {
+        Json::Object(_) => Some(ObjType::Map),
+        Json::Array(_) => Some(ObjType::List),
+        _ => None,
     }
 }
 
@@ -99,6 +146,14 @@ mod tests {
         let b = value(set(&state(&[]), replica(2), &json!({"net": "eth0"})));
         let both = read(&state(&[&a, &b]).live).unwrap();
         assert_eq!(both, json!({"disk": {"size": 1}, "a": [1, 2], "net": "eth0"}));
+    }
+
+    #[test]
+    fn lists_merge_around_what_both_kept() {
+        let first = value(set(&state(&[]), replica(1), &json!(["a", "b", "c"])));
+        let a = value(set(&state(&[&first]), replica(1), &json!(["a", "new", "b", "c"])));
+        let b = value(set(&state(&[&first]), replica(2), &json!(["a", "b"])));
+        assert_eq!(read(&state(&[&a, &b]).live).unwrap(), json!(["a", "new", "b"]));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a write means for one field, or for one key of a map.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde_json::Value as Json;
 use smallvec::SmallVec;
@@ -8,6 +9,7 @@ use smallvec::SmallVec;
 use super::cell::{CellKey, CellRef, SUB_BYTES_MAX};
 use super::infer::{fits, infer, infer_key};
 use super::packed::Document;
+use super::page::Page;
 use super::plan::{PlanError, PlannedOp};
 use super::reading::{self, Seen, base, in_use, key_rules, see, sum_with_base};
 use super::schema::Field;
@@ -272,40 +274,42 @@ impl FieldPlan<'_> {
         value: &Json,
         edit: &'static str,
     ) -> Result<(FieldKind, Vec<u8>), PlanError> {
-        let kind = self.kind_for(document, FieldKind::OrSet);
+        let live = self.live_kinds(document);
+        let kind = self.kind_for(document, &live, FieldKind::OrSet);
         if !kind.is_set() {
             return Err(self.wrong_edit(kind, edit, "a gset or an orset"));
         }
         self.check_depth(value)?;
         let sub = Value::encode_json(value);
         self.check_sub("an element", sub.len())?;
-        self.remove_other_kinds(document, kind);
+        self.remove_other_kinds(document, &live, kind);
         Ok((kind, CellKey { field: self.name, tag: kind.tag(), sub: &sub }.encode()))
     }
 
     fn map(&mut self, document: &Document, edit: &'static str) -> Result<Field, PlanError> {
-        let kind = self.kind_for(document, FieldKind::Map);
+        let live = self.live_kinds(document);
+        let kind = self.kind_for(document, &live, FieldKind::Map);
         if kind != FieldKind::Map {
             return Err(self.wrong_edit(kind, edit, "a map"));
         }
-        self.remove_other_kinds(document, kind);
+        self.remove_other_kinds(document, &live, kind);
         Ok(self.declared.unwrap_or_else(|| Field::of(kind)))
     }
 
     /// The kind an edit of one element or key works on: the declared one, else the one in use, else `fresh`.
-    fn kind_for(&self, document: &Document, fresh: FieldKind) -> FieldKind {
+    fn kind_for(&self, document: &Document, live: &[FieldKind], fresh: FieldKind) -> FieldKind {
         if let Some(declared) = self.declared {
             return declared.kind;
         }
-        match self.live_kinds(document)[..] {
+        match *live {
             [] => fresh,
             [only] => only,
             _ => in_use(&self.cells(document), None).map_or(fresh, |used| used.kind),
         }
     }
 
-    fn remove_other_kinds(&mut self, document: &Document, kind: FieldKind) {
-        if self.live_kinds(document).iter().any(|live| *live != kind) {
+    fn remove_other_kinds(&mut self, document: &Document, live: &[FieldKind], kind: FieldKind) {
+        if live.iter().any(|live| *live != kind) {
             let cells = self.cells(document);
             self.remove_cells(cells.iter().filter(|cell| cell.kind != kind));
         }
@@ -315,30 +319,20 @@ impl FieldPlan<'_> {
         document.cells_of(self.name).filter_map(|cell| see(cell, self.roster).map(|(_, seen)| seen)).collect()
     }
 
-    /// The kinds with live entries. Looks a set or a map over only up to a few cells, then leaps to the next kind: an
-    /// edit of one element must not cost what the set holds.
+    /// The kinds with live entries. Leaps from kind to kind: an edit of one element must not cost what the set holds.
     fn live_kinds(&self, document: &Document) -> SmallVec<[FieldKind; 2]> {
-        const LOOK_MAX: usize = 16;
-        let mut kinds: SmallVec<[FieldKind; 2]> = SmallVec::new();
-        let mut note = |cell: &CellRef<'_>| {
-            let live = cell.valued().next().is_some();
-            let kind = CellKey::decode(cell.key).and_then(|key| FieldKind::from_tag(key.tag));
-            if let Some(kind) = kind.filter(|kind| live && !kinds.contains(kind)) {
-                kinds.push(kind);
-            }
-        };
-        let mut cells = document.cells_of(self.name);
-        cells.by_ref().take(LOOK_MAX).for_each(|cell| note(&cell));
-        if cells.next().is_some() {
-            for kind in FieldKind::DECLARABLE {
-                let prefix = CellKey { field: self.name, tag: kind.tag(), sub: b"" }.encode();
-                let live = |cell: &CellRef<'_>| cell.valued().next().is_some();
-                if let Some(cell) = document.cells_with_prefix(SmallVec::from_vec(prefix)).find(live) {
-                    note(&cell);
-                }
-            }
+        let mut kinds = SmallVec::new();
+        let mut bound = CellKey { field: self.name, tag: 0, sub: b"" }.encode();
+        let prefix_len = bound.len() - 1;
+        loop {
+            let in_field = |cell: &CellRef<'_>| cell.key[..prefix_len.min(cell.key.len())] == bound[..prefix_len];
+            let live = |cell: &CellRef<'_>| cell.valued().next().is_some();
+            let Some(cell) = cells_from(document, &bound).take_while(in_field).find(live) else { return kinds };
+            let tag = cell.key[prefix_len];
+            kinds.extend(FieldKind::from_tag(tag));
+            let Some(next) = tag.checked_add(1) else { return kinds };
+            bound[prefix_len] = next;
         }
-        kinds
     }
 
     /// The cells of one key of a map, whatever their kinds.
@@ -421,6 +415,13 @@ impl FieldPlan<'_> {
 /// The cell of a kind as the plan sees it, records included.
 fn state_of<'a>(seen: &[Seen<'a>], kind: FieldKind) -> State<'a> {
     seen.iter().find(|cell| cell.kind == kind).map(|cell| cell.state.clone()).unwrap_or_default()
+}
+
+/// The cells at or above a key.
+fn cells_from<'d>(document: &'d Document, bound: &'d [u8]) -> impl Iterator<Item = CellRef<'d>> {
+    let below = |page: &Arc<Page>| page.cells().next().is_some_and(|cell| cell.key <= bound);
+    let first = document.pages().partition_point(below).saturating_sub(1);
+    document.pages()[first..].iter().flat_map(|page| page.cells()).skip_while(move |cell| cell.key < bound)
 }
 
 fn within_depth(value: &Json, left: usize) -> bool {

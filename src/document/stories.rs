@@ -254,6 +254,15 @@ fn a_counter_that_was_a_plain_number_counts_on_from_it_on_both_sides() {
     assert_eq!(world.put(0, json!({"n": 8})), Ok(0));
     world.put(0, json!({"n": 3})).unwrap();
     assert_eq!(world.fields(0), json!({"n": 3}));
+    // A set that saw no counter lays a new base, however new it is.
+    world.sync();
+    world.put(0, json!({"m": 5})).unwrap();
+    world.sync();
+    world.edit(0, incr("m", 1)).unwrap();
+    world.edit(1, set("m", json!(10))).unwrap();
+    world.sync();
+    assert_eq!(world.fields(0), json!({"m": 11}));
+    world.put(0, json!({"n": 3})).unwrap();
     world.edit(0, set("n", json!("none"))).unwrap();
     assert_eq!(world.fields(0), json!({"n": "none"}));
     let error = world.edit(0, incr("n", 1)).unwrap_err();
@@ -275,6 +284,11 @@ fn an_add_wins_over_a_concurrent_remove() {
     world.sync();
     assert_eq!(world.fields(0), json!({"labels": ["gpu"]}));
     assert_eq!(world.edit(0, remove("labels", json!("never there"))), Ok(0));
+    for _ in 0..3 {
+        world.edit(0, add("labels", json!("gpu"))).unwrap();
+    }
+    let entries = |cell: CellRef<'_>| cell.entries().count();
+    assert_eq!(world.replicas[0].document.cells_of("labels").map(entries).max(), Some(1), "entries pile up");
 }
 
 #[test]
@@ -401,6 +415,12 @@ fn a_concurrent_heartbeat_does_not_revive_a_deleted_document() {
     world.put(1, json!({"restarts": 2})).unwrap();
     world.sync();
     assert_eq!(world.fields(0), json!({"restarts": 2}));
+    world.write(0, Write::Delete).unwrap();
+    world.edit(1, set("heartbeat", json!(3))).unwrap();
+    world.sync();
+    world.write(1, Write::Upsert(vec![incr("served", 1)])).unwrap();
+    world.sync();
+    assert_eq!(world.fields(0), json!({"served": 1}));
 }
 
 #[test]

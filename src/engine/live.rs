@@ -10,6 +10,7 @@ use super::alarm::Alarm;
 use super::io::{Now, Signed};
 use super::limits::{PARKED_BATCHES_MAX, PARKED_BYTES_MAX};
 use super::replica::Replica;
+use super::rows::PortableBatch;
 use crate::clock::{Dot, NodeId, Slot};
 use crate::document::batch::{Batch, FullIds, OpReader, OpRef, OpWriter, OwnSlots, PeerSlots, chain};
 use crate::document::codec::DecodeError;
@@ -148,7 +149,7 @@ impl Replica {
             self.alarm(Alarm::Forged { replica: (&replica).into(), seq: batch.last() }, now);
             return Err(NotYet::Refused);
         }
-        if replica.node == self.id.node {
+        if replica.node == self.id.node && from != self.id.node {
             self.alarm(Alarm::Cloned { replica: (&replica).into() }, now);
         }
         self.state.heads[batch.replica.index()] = (batch.last(), hash);
@@ -182,6 +183,24 @@ impl Replica {
         if self.state.roster.id(batch.replica).node == from && batch.first > self.state.clock.get(batch.replica) + 1 {
             self.want_pull(from, now);
         }
+    }
+
+    /// Own batches that were read back from a damaged store and that nobody else has: they are applied like any batch
+    /// that arrives, signature and all, and members pull them when they hear of them.
+    pub(super) fn offer_salvaged(&mut self, now: Now) {
+        for (replica, row) in std::mem::take(&mut self.salvaged) {
+            let Ok(portable) = PortableBatch::decode(&row) else { continue };
+            let Some(slot) = self.state.intern(replica).filter(|slot| *slot != self.slot) else { continue };
+            let PortableBatch { first, count, signature, ops } = portable;
+            let batch = Batch { replica: slot, first, count, signature, ops };
+            let names = FullIds { roster: &self.state.roster };
+            // An op that names a replica nobody knows supersedes what nobody has: it stays in the damaged store.
+            let Ok(ops) = OpReader::new(&batch, names).collect::<Result<Vec<_>, _>>() else { continue };
+            if batch.last() > self.state.clock.get(slot) {
+                self.park(self.id.node, &batch, &ops, now);
+            }
+        }
+        self.unpark(now);
     }
 
     /// Applies what has become applicable, and forgets what was caught up meanwhile.

@@ -6,9 +6,9 @@ use super::io::Now;
 use super::limits::{GROUP_BYTES_MAX, GROUP_US_MAX};
 use super::message::Message;
 use super::replica::Replica;
+use super::rows::PortableBatch;
 use crate::clock::{Dot, NodeId, Slot};
 use crate::document::batch::{Batch, OPS_MAX, OpRef, OpWriter, OwnSlots, chain};
-use crate::document::codec::{FORMAT_VERSION, Writer};
 
 /// Ops that are applied here and not yet signed.
 #[derive(Debug)]
@@ -74,7 +74,9 @@ impl Replica {
         let head = chain(&previous, &self.id, batch.first, batch.count, &full);
         batch.signature = self.keys.sign(&head);
         self.state.heads[self.slot.index()] = (batch.last(), head);
-        self.persistence.keep_batch(self.slot, batch.first, batch.last(), outbox_row(&batch, &full));
+        let (first, count, signature) = (batch.first, batch.count, batch.signature);
+        let row = PortableBatch { first, count, signature, ops: &full };
+        self.persistence.keep_batch(self.slot, &row);
         self.tally.batches_sent += 1;
         let (last, message) = (batch.last(), Message::Batch { batch, prompt: group.prompt });
         self.broadcast_live(last, message.encode().into());
@@ -95,15 +97,4 @@ impl Replica {
     pub(super) fn neighbours(&self) -> impl Iterator<Item = NodeId> {
         self.peers.iter().filter(|(_, peer)| peer.established().is_some()).map(|(id, _)| *id)
     }
-}
-
-/// A signed batch under full ids, which stands on its own: version, first, count, signature, ops.
-fn outbox_row(batch: &Batch<'_>, full: &[u8]) -> Vec<u8> {
-    let mut writer = Writer::new();
-    writer.u8(FORMAT_VERSION);
-    writer.varint(batch.first);
-    writer.varint(batch.count as u64);
-    writer.raw(&batch.signature);
-    writer.raw(full);
-    writer.bytes
 }

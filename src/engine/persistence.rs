@@ -7,8 +7,8 @@ use super::io::{Event, Now, Output, Ticket};
 use super::limits::{OUTBOX_BATCHES_MAX, PERSIST_RETRY_MS};
 use super::persist::{Tree, WriteBatch};
 use super::replica::Replica;
-use super::rows::outbox_key;
-use crate::clock::{Clock, ClusterId, Slot};
+use super::rows::{OutboxRow, PortableBatch, outbox_key};
+use crate::clock::{Clock, ClusterId, Dot, Slot};
 
 #[derive(Debug)]
 pub struct Persistence {
@@ -23,8 +23,8 @@ pub struct Persistence {
     troubled: bool,
     /// Own batches, signed, not yet handed to the disk.
     batches: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Rows of the outbox and the seq each ends at, oldest first.
-    outbox: VecDeque<(u64, Vec<u8>)>,
+    /// Rows of the outbox, also those of earlier starts, oldest first.
+    outbox: VecDeque<OutboxRow>,
     forgotten: Vec<Vec<u8>>,
 }
 
@@ -37,7 +37,7 @@ struct InFlight {
 }
 
 impl Persistence {
-    pub fn new(durable: Clock) -> Self {
+    pub(super) fn new(durable: Clock, outbox: Vec<OutboxRow>) -> Self {
         Self {
             durable,
             touched: false,
@@ -46,7 +46,7 @@ impl Persistence {
             failed: None,
             troubled: false,
             batches: Vec::new(),
-            outbox: VecDeque::new(),
+            outbox: outbox.into(),
             forgotten: Vec::new(),
         }
     }
@@ -60,21 +60,22 @@ impl Persistence {
         self.troubled
     }
 
-    pub(super) fn keep_batch(&mut self, slot: Slot, first: u64, last: u64, row: Vec<u8>) {
-        let key = outbox_key(slot, first);
-        self.batches.push((key.clone(), row));
-        self.outbox.push_back((last, key));
+    pub(super) fn keep_batch(&mut self, slot: Slot, batch: &PortableBatch<'_>) {
+        let key = outbox_key(slot, batch.first);
+        self.batches.push((key.clone(), batch.encode()));
+        self.outbox.push_back(OutboxRow { last: Dot::new(slot, batch.last()), key });
         if self.outbox.len() > OUTBOX_BATCHES_MAX {
-            self.forgotten.extend(self.outbox.pop_front().map(|(_, key)| key));
+            self.forgotten.extend(self.outbox.pop_front().map(|row| row.key));
         }
         self.touched = true;
     }
 
-    /// Own ops up to `seq` are on every member's disk: their rows may go.
-    fn forget_batches(&mut self, seq: u64) {
-        while self.outbox.front().is_some_and(|(last, _)| *last <= seq) {
-            self.forgotten.extend(self.outbox.pop_front().map(|(_, key)| key));
+    /// What `stable` covers is on every member's disk: its rows may go.
+    fn forget_batches(&mut self, stable: &Clock) {
+        while self.outbox.front().is_some_and(|row| stable.covers(row.last)) {
+            self.forgotten.extend(self.outbox.pop_front().map(|row| row.key));
         }
+        self.touched |= !self.forgotten.is_empty();
     }
 }
 
@@ -166,11 +167,8 @@ impl Replica {
         self.persistence.failed()
     }
 
-    /// Lets go of what every member has (rule: stable).
-    pub(super) fn forget_delivered(&mut self, stable_own_seq: u64) {
-        self.persistence.forget_batches(stable_own_seq);
-        if !self.persistence.forgotten.is_empty() {
-            self.persistence.touch();
-        }
+    /// Lets go of the own batches that every member has.
+    pub(super) fn forget_delivered(&mut self, stable: &Clock) {
+        self.persistence.forget_batches(stable);
     }
 }

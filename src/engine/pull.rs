@@ -217,6 +217,7 @@ impl Replica {
         self.state.clock.join(&start.clock);
         self.state.raise_floor(&start.floor);
         self.persistence.touch();
+        self.offer_salvaged(now);
         self.tally.cells_pulled += cells as u64;
         self.tally.bytes_pulled += pull.staged_bytes as u64;
         self.unpark(now);

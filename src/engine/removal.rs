@@ -10,7 +10,7 @@ impl Replica {
     pub(super) fn collect_removals(&mut self, now: Now) {
         self.collect_due_us = now.mono_us + COLLECT_MS * 1_000;
         let stable = self.stable();
-        self.forget_delivered(stable.get(self.slot));
+        self.forget_delivered(&stable);
         let records = self.state.counts().removal_records;
         if records == 0 {
             return;

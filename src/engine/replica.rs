@@ -83,6 +83,8 @@ pub struct Replica {
     pub(super) puller: Puller,
     pub(super) server: Server,
     pub(super) persistence: Persistence,
+    /// Own batches of earlier starts, read back from a damaged store; offered again after the first catch-up.
+    pub(super) salvaged: Vec<(ReplicaId, Vec<u8>)>,
     /// Replicas whose further batches are refused: a fork or a forgery was seen.
     pub(super) frozen: BTreeMap<Slot, ()>,
     pub(super) unreachable: Vec<NodeId>,
@@ -97,7 +99,7 @@ pub struct Replica {
 impl Replica {
     /// Starts a new incarnation over what a store held. `keys` belong to the node whose store it is.
     pub fn new(config: Config, keys: Arc<dyn Keys>, loaded: Loaded, now: Now) -> Self {
-        let Loaded { mut state, cluster } = loaded;
+        let Loaded { mut state, cluster, outbox, salvaged } = loaded;
         let id = ReplicaId { node: keys.node(), incarnation: config.incarnation };
         // A roster grows by one a start; 2^24 starts of a node are out of reach.
         let slot = state.intern(id).unwrap_or(Slot(Slot::MAX));
@@ -114,7 +116,8 @@ impl Replica {
             parked: Parked::default(),
             puller: Puller::new(&config.incarnation),
             server: Server::default(),
-            persistence: Persistence::new(state.clock.clone()),
+            persistence: Persistence::new(state.clock.clone(), outbox),
+            salvaged,
             frozen: BTreeMap::new(),
             unreachable: Vec::new(),
             heartbeat_due_us: now.mono_us,

@@ -19,8 +19,8 @@ use super::persist::{Tree, WriteBatch};
 use super::state::State;
 use crate::clock::{Clock, ClusterId, Dot, ReplicaId, Slot};
 use crate::document::Document;
-use crate::document::batch::check_name;
-use crate::document::codec::{DecodeError, Reader, Writer};
+use crate::document::batch::{OPS_MAX, check_name};
+use crate::document::codec::{DecodeError, FORMAT_VERSION, Reader, Writer};
 use crate::document::page::Page;
 
 /// Pages and rows that changed since they were last written out.
@@ -69,6 +69,68 @@ fn replica_key(slot: Slot) -> Vec<u8> {
 /// The outbox row of the batch that starts at `first`.
 pub(super) fn outbox_key(slot: Slot, first: u64) -> Vec<u8> {
     [slot.0.to_be_bytes().as_slice(), &first.to_be_bytes()].concat()
+}
+
+fn read_outbox_key(key: &[u8]) -> Result<(Slot, u64), DecodeError> {
+    let (slot, first) = key.split_first_chunk::<4>().ok_or(DecodeError::Truncated)?;
+    let first = first.try_into().map_err(|_| DecodeError::Bounds("an outbox key"))?;
+    let slot = Slot(u32::from_be_bytes(*slot));
+    if slot.0 > Slot::MAX { Err(DecodeError::Bounds("a slot")) } else { Ok((slot, u64::from_be_bytes(first))) }
+}
+
+/// The replicas and the own batches that can still be read in a damaged store: `meta` rows, then `outbox` rows. What
+/// does not decode is left out.
+pub fn salvage_outbox(meta: &[(Vec<u8>, Vec<u8>)], outbox: Vec<(Vec<u8>, Vec<u8>)>) -> Vec<(ReplicaId, Vec<u8>)> {
+    let id_of = |slot: Slot| {
+        let key = replica_key(slot);
+        let (_, row) = meta.iter().find(|(of, _)| *of == key)?;
+        row.first_chunk().map(ReplicaId::from_bytes)
+    };
+    let named = outbox.into_iter().filter_map(|(key, row)| {
+        let (slot, _) = read_outbox_key(&key).ok()?;
+        PortableBatch::decode(&row).ok()?;
+        Some((id_of(slot)?, row))
+    });
+    named.collect()
+}
+
+/// A signed batch under full ids, which stands on its own: version, first, count, signature, ops.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PortableBatch<'a> {
+    pub first: u64,
+    pub count: usize,
+    pub signature: [u8; 64],
+    pub ops: &'a [u8],
+}
+
+impl<'a> PortableBatch<'a> {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::new();
+        writer.u8(FORMAT_VERSION);
+        writer.varint(self.first);
+        writer.varint(self.count as u64);
+        writer.raw(&self.signature);
+        writer.raw(self.ops);
+        writer.bytes
+    }
+
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        match reader.u8()? {
+            FORMAT_VERSION => {}
+            version => return Err(DecodeError::Version(version)),
+        }
+        let (first, count, signature) = (reader.varint()?, reader.varint()?, reader.array()?);
+        let fits = (1..=OPS_MAX as u64).contains(&count) && first > 0 && first <= Dot::SEQ_MAX - count;
+        if !fits {
+            return Err(DecodeError::Bounds("a batch's header"));
+        }
+        Ok(Self { first, count: count as usize, signature, ops: reader.rest() })
+    }
+
+    pub fn last(&self) -> u64 {
+        self.first + self.count as u64 - 1
+    }
 }
 
 impl State {
@@ -135,7 +197,7 @@ pub enum LoadError {
     Inconsistent(String),
 }
 
-/// Reads rows back: all of `meta` first, then all of `cells`, then `finish`.
+/// Reads rows back: all of `meta` first, then all of `cells` and of `outbox`, then `finish`.
 #[derive(Debug, Default)]
 pub struct Loader {
     state: State,
@@ -144,13 +206,25 @@ pub struct Loader {
     /// Pages of the document being read; rows come in order, so one document at a time.
     name: String,
     pages: Vec<Page>,
+    outbox: Vec<OutboxRow>,
 }
 
 /// What a store held.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Loaded {
     pub state: State,
     pub cluster: Option<ClusterId>,
+    /// Own batches that some member may not have, oldest first.
+    pub(super) outbox: Vec<OutboxRow>,
+    /// Own batches read back from a store that was damaged, to be offered again once the rest was caught up.
+    pub salvaged: Vec<(ReplicaId, Vec<u8>)>,
+}
+
+/// Where an outbox row is, and the last dot of its batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct OutboxRow {
+    pub last: Dot,
+    pub key: Vec<u8>,
 }
 
 impl Loader {
@@ -158,7 +232,8 @@ impl Loader {
         let read = match tree {
             Tree::Meta => self.meta(key, value),
             Tree::Cells => self.page(key, value),
-            _ => Ok(()),
+            Tree::Outbox => self.outbox_row(key, value),
+            Tree::History | Tree::Audit | Tree::Checkpoints => Ok(()),
         };
         read.map_err(|error| LoadError::Row {
             tree: tree.name(),
@@ -177,7 +252,7 @@ impl Loader {
             None if !self.state.roster.is_empty() || self.state.counts().entries > 0 => {
                 Err(LoadError::Inconsistent("the digest row is missing".into()))
             }
-            _ => Ok(Loaded { state: self.state, cluster: self.cluster }),
+            _ => Ok(Loaded { state: self.state, cluster: self.cluster, outbox: self.outbox, salvaged: Vec::new() }),
         }
     }
 
@@ -227,6 +302,13 @@ impl Loader {
             return Err(DecodeError::Bounds("a dot beyond the clock"));
         }
         self.pages.push(page);
+        Ok(())
+    }
+
+    fn outbox_row(&mut self, key: &[u8], value: &[u8]) -> Result<(), DecodeError> {
+        let (slot, _) = read_outbox_key(key)?;
+        let batch = PortableBatch::decode(value)?;
+        self.outbox.push(OutboxRow { last: Dot::new(slot, batch.last()), key: key.to_vec() });
         Ok(())
     }
 

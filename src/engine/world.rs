@@ -27,6 +27,8 @@ pub struct World {
     /// Disks answer at once, unless told to wait for `World::sync`.
     pub slow_disks: bool,
     pub sent_bytes: usize,
+    /// What the next start finds instead of what its disk holds.
+    pub damaged: Option<Loaded>,
 }
 
 pub struct Node {
@@ -48,6 +50,7 @@ impl World {
             next: 0,
             slow_disks: false,
             sent_bytes: 0,
+            damaged: None,
         };
         for node in 0..n {
             world.start(node, Rows::new());
@@ -83,7 +86,8 @@ impl World {
             software: "test".into(),
         };
         let keys: Arc<dyn Keys> = Arc::new(Ed25519::from_seed(&[node as u8 + 1; 32]));
-        let replica = Replica::new(config, keys, load(&disk).unwrap(), self.now);
+        let loaded = self.damaged.take().unwrap_or_else(|| load(&disk).unwrap());
+        let replica = Replica::new(config, keys, loaded, self.now);
         let started = Node { replica, disk, pending: VecDeque::new(), events: Vec::new() };
         if node < self.nodes.len() {
             self.nodes[node] = started;
@@ -262,7 +266,7 @@ impl World {
 
 pub fn load(disk: &Rows) -> Result<Loaded, super::rows::LoadError> {
     let mut loader = Loader::default();
-    for tree in [Tree::Meta, Tree::Cells] {
+    for tree in [Tree::Meta, Tree::Cells, Tree::Outbox] {
         for ((_, key), value) in disk.iter().filter(|((of, _), _)| *of == tree) {
             loader.row(tree, key, value)?;
         }

@@ -5,6 +5,8 @@ use serde_json::json;
 
 use super::alarm::Alarm;
 use super::io::Event;
+use super::persist::Tree;
+use super::rows::{Loaded, salvage_outbox};
 use super::world::{World, load};
 use crate::document::plan::{Edit, Write};
 
@@ -138,6 +140,49 @@ fn a_crash_loses_only_what_was_not_durable() {
 }
 
 #[test]
+fn own_writes_that_nobody_else_has_survive_a_damaged_store() {
+    let mut world = World::new(3);
+    world.put(1, "vms/1", json!({"a": 1}));
+    world.settle();
+    world.partition(&[1], &[0, 2]);
+    world.put(1, "vms/2", json!({"a": 2}));
+    world.incr(1, "vms/1", 5);
+    world.put(0, "vms/3", json!({"a": 3}));
+    world.settle();
+    let disk = world.disk(1);
+    let rows = |tree| {
+        disk.iter().filter(move |((of, _), _)| *of == tree).map(|((_, key), value)| (key.clone(), value.clone()))
+    };
+    let salvaged = salvage_outbox(&rows(Tree::Meta).collect::<Vec<_>>(), rows(Tree::Outbox).collect());
+    world.damaged = Some(Loaded { cluster: world.replica(0).cluster(), salvaged, ..Loaded::default() });
+    world.cut.clear();
+    world.restart(1, Some(Default::default()));
+    world.heal();
+    world.settle();
+    assert!(world.agree());
+    for node in 0..3 {
+        assert_eq!(world.get(node, "vms/2"), json!({"a": 2}), "node {node}");
+        assert_eq!(world.get(node, "vms/1"), json!({"a": 1, "n": 5}), "node {node}");
+        assert_eq!(world.get(node, "vms/3"), json!({"a": 3}), "node {node}");
+    }
+}
+
+#[test]
+fn the_outbox_of_earlier_starts_goes_once_every_member_has_it() {
+    let mut world = World::new(2);
+    world.partition(&[0], &[1]);
+    world.put(0, "vms/1", json!({"a": 1}));
+    world.settle();
+    world.restart(0, None);
+    let outbox = |world: &World| world.disk(0).keys().filter(|(tree, _)| *tree == Tree::Outbox).count();
+    assert!(outbox(&world) > 0);
+    world.heal();
+    world.settle();
+    world.settle();
+    assert_eq!(outbox(&world), 0);
+}
+
+#[test]
 fn a_missing_or_altered_row_is_found_at_the_next_start() {
     let mut world = World::new(1);
     for n in 0..50 {
@@ -145,7 +190,7 @@ fn a_missing_or_altered_row_is_found_at_the_next_start() {
     }
     let disk = world.disk(0);
     assert!(load(&disk).is_ok());
-    for key in disk.keys().filter(|(tree, _)| matches!(tree, super::persist::Tree::Cells)) {
+    for key in disk.keys().filter(|(tree, _)| matches!(tree, Tree::Cells)) {
         let mut damaged = disk.clone();
         damaged.remove(key);
         assert!(load(&damaged).is_err(), "a missing page went unnoticed");

@@ -60,8 +60,10 @@ impl fmt::Debug for Config {
 }
 
 /// Every bound of the transport. Its memory is at most
-/// `connections_max × (queue_bytes_max + 2 × message_bytes_max) + inbox_bytes_max`, plus libp2p's own buffers
-/// (16 MiB of receive window per connection at worst); it is reached only if every peer stalls and floods at once.
+/// `connections_max × (queue_bytes_max + 4 × message_bytes_max) + inbox_bytes_max`, reached only if every peer stalls and
+/// floods at once, plus libp2p's own buffers. The largest of those is yamux's receive window: 256 KiB per stream, growing
+/// with the measured bandwidth. libp2p does not let its ceiling of 1 GiB per connection be lowered, so a hostile peer that
+/// passes the pre-shared key and the allow list could make it grow and then fill it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
     /// Established connections, both directions. Twice the neighbours you expect leaves room for reconnects.

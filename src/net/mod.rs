@@ -13,6 +13,7 @@
 //! happens when that loop dies).
 
 mod address;
+mod backoff;
 mod compress;
 mod config;
 mod dial;

@@ -460,7 +460,7 @@ fn deepest(error: &libp2p::TransportError<std::io::Error>) -> String {
         Some(_) => chain(error),
         None => error.to_string(),
     };
-    let reached = ["refused", "unreachable", "No route", "imed out", "imeout"].iter().all(|word| !text.contains(word));
+    let reached = ["refused", "unreachable", "No route", "no answer"].iter().all(|word| !text.contains(word));
     match reached {
         true => {
             format!("{text} (the host answered, but not as a node of this network: is the pre-shared key the same?)")

@@ -336,7 +336,14 @@ async fn a_slow_receiver_costs_its_bound_and_nobody_else() {
         chunk.copy_from_slice(&xxhash_rust::xxh3::xxh3_64(&n.to_le_bytes()).to_le_bytes());
     }
     let noise: Arc<[u8]> = noise.into();
-    let mut sent = 0;
+    alice.handle.send(bob.id, ups[&bob.id], noise.clone()).unwrap();
+    let mut sent = 1;
+    let arrived = async {
+        while bob.handle.statistics().messages_in == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, arrived).await.expect("the first message");
     let refused = timeout(PATIENCE, async {
         loop {
             match alice.handle.send(bob.id, ups[&bob.id], noise.clone()) {

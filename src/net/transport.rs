@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::core::muxing::StreamMuxerBox;
-use libp2p::core::transport::timeout::TransportTimeout;
+use libp2p::core::transport::timeout::{TransportTimeout, TransportTimeoutError};
 use libp2p::core::transport::{Boxed, Transport};
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
@@ -27,6 +27,8 @@ use super::{key, streams};
 const CONNECT_MAX: Duration = Duration::from_millis(1_500);
 /// From the first byte to an authenticated, multiplexed connection.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// One link, ping, identify, kademlia's queries, with room for those being closed. Each may hold 256 KiB unread.
+const STREAMS_MAX: usize = 64;
 const PING_EVERY: Duration = Duration::from_secs(2);
 const PING_MAX: Duration = Duration::from_secs(5);
 
@@ -49,7 +51,9 @@ pub(super) fn build(config: &Config, listen: &[Multiaddr]) -> Result<Swarm<Behav
     let setup = |error: io::Error| Error::Setup { reason: error.to_string() };
     let transport = transport(&keypair, config.psk).map_err(setup)?;
     let peer = keypair.public().to_peer_id();
-    let swarm_config = swarm::Config::with_tokio_executor().with_idle_connection_timeout(HANDSHAKE_MAX);
+    let swarm_config = swarm::Config::with_tokio_executor()
+        .with_idle_connection_timeout(HANDSHAKE_MAX)
+        .with_max_negotiating_inbound_streams(STREAMS_MAX / 2);
     Ok(Swarm::new(transport, behaviour(config, &keypair, listen), peer, swarm_config))
 }
 
@@ -66,7 +70,8 @@ fn transport(keypair: &Keypair, psk: Option<[u8; 32]>) -> io::Result<Boxed<(Peer
 
 fn nameless(keypair: &Keypair, psk: Option<[u8; 32]>) -> io::Result<Boxed<(PeerId, StreamMuxerBox)>> {
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
-    let tcp = TransportTimeout::with_outgoing_timeout(tcp, CONNECT_MAX);
+    let tcp = TransportTimeout::with_outgoing_timeout(tcp, CONNECT_MAX)
+        .map_err(|error| in_time(error, "no answer to the attempt to connect".to_owned()));
     let secured = match psk {
         None => secure(tcp, keypair)?,
         Some(psk) => {
@@ -88,9 +93,21 @@ where
     T::ListenerUpgrade: Send + 'static,
 {
     let noise = noise::Config::new(keypair).map_err(io::Error::other)?;
-    let secured = transport.upgrade(Version::V1Lazy).authenticate(noise).multiplex(yamux::Config::default());
+    let mut multiplexer = yamux::Config::default();
+    multiplexer.set_max_num_streams(STREAMS_MAX);
+    let secured = transport.upgrade(Version::V1Lazy).authenticate(noise).multiplex(multiplexer);
     let boxed = secured.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
-    Ok(TransportTimeout::new(boxed, HANDSHAKE_MAX).boxed())
+    let late = || format!("the handshake did not end within {} s", HANDSHAKE_MAX.as_secs());
+    Ok(TransportTimeout::new(boxed, HANDSHAKE_MAX).map_err(move |error| in_time(error, late())).boxed())
+}
+
+/// Says which of the two clocks ran out: the host is silent, or it answers and is not one of us.
+fn in_time<E: std::error::Error + Send + Sync + 'static>(error: TransportTimeoutError<E>, late: String) -> io::Error {
+    match error {
+        TransportTimeoutError::Timeout => io::Error::new(io::ErrorKind::TimedOut, late),
+        TransportTimeoutError::TimerError(error) => error,
+        TransportTimeoutError::Other(error) => io::Error::other(error),
+    }
 }
 
 /// The pre-shared key does not cover QUIC, so a private network has none.

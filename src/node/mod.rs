@@ -2,12 +2,13 @@
 //! offers it to programs as a [`Node`].
 //!
 //! [`builder`] starts it, [`driver`] carries out what the replica wants, [`handle`] is what programs hold. `read`,
-//! `write` and `watch` are its verbs; [`token`] is how a session takes its place from node to node; [`run`] is the daemon.
+//! `write` and `watch` are its verbs, [`collection`] offers them as Rust values; [`token`] is how a session takes its place from node to node; [`run`] is the daemon.
 //!
 //! The replica sits behind one lock. A write takes it for the microsecond that planning and applying cost, a read shares
 //! it; nothing waits for a disk, a peer or a client while holding it.
 
 pub mod builder;
+pub mod collection;
 pub mod driver;
 pub mod figures;
 pub mod handle;
@@ -23,6 +24,7 @@ pub mod watch;
 pub mod write;
 
 pub use builder::Builder;
+pub use collection::{Collection, CollectionError};
 pub use figures::{Figure, FigureKind};
 pub use handle::{LeaveError, Node};
 pub use read::{Behind, Listing, Read, Shown};

@@ -4,9 +4,14 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use super::settings::RunError;
+use crate::clock::ClusterId;
 use crate::engine::persist::Tree;
+use crate::engine::rows::salvage_outbox;
 use crate::engine::{LoadError, Loaded, Loader};
 use crate::store::{self, OpenError, Store, StoreError, StoreKind};
+
+/// Most that is kept of one tree of a damaged store: an outbox is that large only after days alone.
+const SALVAGED_BYTES_MAX: usize = 256 << 20;
 
 /// A store that was read and found whole, or a new one in the place of one that was not.
 pub(super) struct Opened {
@@ -50,10 +55,15 @@ pub(super) fn open(dir: &Path, kind: StoreKind, can_rebuild: bool) -> Result<Ope
     };
     let set_aside = store::quarantine(dir, &reason).map_err(|error| failed(&error))?;
     tracing::error!(reason, set_aside = %set_aside.display(), "the store is damaged: set aside, rebuilding from peers");
-    let cluster = salvage_cluster(&set_aside, kind);
+    let meta = salvage(&set_aside, kind, Tree::Meta);
+    let outbox = salvage(&set_aside, kind, Tree::Outbox);
     match open_and_load(dir, kind) {
         Ok((store, mut loaded)) => {
-            loaded.cluster = cluster;
+            // The node is a member, not a newcomer, if that can still be read.
+            let cluster = meta.iter().find(|(key, _)| key == b"cluster");
+            loaded.cluster = cluster.and_then(|(_, id)| id.as_slice().try_into().ok()).map(ClusterId);
+            loaded.salvaged = salvage_outbox(&meta, outbox);
+            tracing::warn!(batches = loaded.salvaged.len(), "own batches read back from the damaged store");
             Ok(Opened { store, loaded, set_aside: Some(set_aside) })
         }
         Err(Trouble::Fatal(error)) => Err(error),
@@ -75,7 +85,7 @@ fn open_and_load(dir: &Path, kind: StoreKind) -> Result<(Box<dyn Store>, Loaded)
 
 fn load(store: &dyn Store) -> Result<Loaded, Trouble> {
     let mut loader = Loader::default();
-    for tree in [Tree::Meta, Tree::Cells] {
+    for tree in [Tree::Meta, Tree::Cells, Tree::Outbox] {
         let mut refused: Option<LoadError> = None;
         let read = store.range(tree, b"", &mut |key, value| match loader.row(tree, key, value) {
             Ok(()) => ControlFlow::Continue(()),
@@ -95,16 +105,17 @@ fn load(store: &dyn Store) -> Result<Loaded, Trouble> {
     loader.finish().map_err(|error| Trouble::Damaged(error.to_string()))
 }
 
-/// The cluster the damaged store belonged to, if that can still be read: the node is a member, not a newcomer.
-fn salvage_cluster(set_aside: &Path, kind: StoreKind) -> Option<crate::clock::ClusterId> {
-    let mut cluster = None;
-    let read = store::salvage(set_aside, kind, Tree::Meta, &mut |key, value| {
-        if key == b"cluster" {
-            cluster = value.try_into().ok().map(crate::clock::ClusterId);
+/// The rows of a tree that can still be read, at most [`SALVAGED_BYTES_MAX`] of them.
+fn salvage(set_aside: &Path, kind: StoreKind, tree: Tree) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let (mut rows, mut bytes) = (Vec::new(), 0);
+    let read = store::salvage(set_aside, kind, tree, &mut |key, value| {
+        bytes += key.len() + value.len();
+        if bytes <= SALVAGED_BYTES_MAX {
+            rows.push((key.to_vec(), value.to_vec()));
         }
     });
     if let Err(error) = read {
-        tracing::warn!(%error, "nothing could be read back from the damaged store");
+        tracing::warn!(%error, tree = tree.name(), "nothing could be read back from the damaged store");
     }
-    cluster
+    rows
 }

@@ -36,6 +36,8 @@ pub struct DocumentWrite {
 #[derive(Debug, Clone)]
 pub enum WriteBody {
     Put(Map<String, Json>),
+    /// The fields become these; only what differs is written, and that the document exists is not affirmed anew.
+    Replace(Map<String, Json>),
     Edits(Vec<Edit>),
     JsonPatch(json_patch::Patch),
     MergePatch(Json),
@@ -224,6 +226,8 @@ fn resolve(
     };
     match &write.body {
         WriteBody::Put(fields) => Ok(Write::Put(fields.clone())),
+        WriteBody::Replace(fields) if exists => Ok(Write::Replace(fields.clone())),
+        WriteBody::Replace(fields) => Ok(Write::Put(fields.clone())),
         WriteBody::Edits(edits) if create => Ok(Write::Upsert(edits.clone())),
         WriteBody::Edits(edits) => Ok(Write::Edits(edits.clone())),
         WriteBody::Delete => Ok(Write::Delete),

@@ -147,7 +147,7 @@ fn figures(fields: &Map<String, Value>) -> String {
     if let (Some(used), Some(total)) = (number("memory_used_bytes"), number("memory_total_bytes")) {
         words.push(format!("memory {:.1} of {:.1} GB", used / 1e9, total / 1e9));
     }
-    words.extend(number("load_1").map(|load| format!("load {load:.2}")));
+    words.extend(number("load_1m").map(|load| format!("load {load:.2}")));
     words.join(", ")
 }
 

@@ -182,11 +182,16 @@ async fn heal(cluster: &LocalCluster, report: &mut Report) -> Result<(), Error> 
     cluster.wait_until("that all nodes see the network whole", HEAL_TIMEOUT, whole).await.map(drop)
 }
 
+/// Hybrid clocks count milliseconds. Two concurrent writes within one are ordered by replica; the story wants the later
+/// one to win.
+const STEP_PAUSE: Duration = Duration::from_millis(5);
+
 /// Plays steps one after the other; the milliseconds it took.
 async fn play_steps(cluster: &LocalCluster, steps: &[Step]) -> Result<f64, Error> {
     let start = Instant::now();
     for step in steps {
         step.play(&cluster.processes[step.node].client).await?;
+        tokio::time::sleep(STEP_PAUSE).await;
     }
     Ok(millis(start.elapsed()))
 }
