@@ -135,7 +135,9 @@ async fn spawn(launch: &Launch, log: &Path) -> (Reaped, String) {
 }
 
 fn parse(line: &str) -> Ready {
-    serde_json::from_str(line).unwrap_or_else(|error| panic!("no ready line ({error}): {line}"))
+    let ready: Ready = serde_json::from_str(line).unwrap_or_else(|error| panic!("no ready line ({error}): {line}"));
+    assert!(!ready.listen.is_empty(), "a node is ready once others can be told where it is: {line}");
+    ready
 }
 
 impl Node {
