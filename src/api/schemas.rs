@@ -185,18 +185,18 @@ mod tests {
     #[tokio::test]
     async fn a_schema_is_declared_in_either_notation_and_read_back_with_its_origin() {
         let server = Server::start().await;
-        assert_eq!(server.get("/v1/schemas/vms").await.value()["origin"], "inferred");
+        assert_eq!(server.get("/v1/schemas/crates").await.value()["origin"], "inferred");
         let definition = json!({"fields": {"restarts": {"type": "pncounter"}}});
-        assert_eq!(server.json("PUT", "/v1/schemas/vms", definition).await.status, 200);
-        let read = server.get("/v1/schemas/vms").await.value();
+        assert_eq!(server.json("PUT", "/v1/schemas/crates", definition).await.status, 200);
+        let read = server.get("/v1/schemas/crates").await.value();
         assert_eq!((&read["origin"], &read["fields"]["restarts"]["type"]), (&json!("declared"), &json!("pncounter")));
         let text = b"[fields.power]\ntype = \"contested\"\n";
-        assert_eq!(server.ask("PUT", "/v1/schemas/tasks", &TOML, text).await.status, 200);
+        assert_eq!(server.ask("PUT", "/v1/schemas/boxes", &TOML, text).await.status, 200);
         let list = server.get("/v1/schemas").await.value();
         let items = list["items"].as_array().unwrap();
         let origin =
             |name: &str| items.iter().find(|item| item["collection"] == name).map(|item| item["origin"].clone());
-        assert_eq!((origin("vms"), origin("tasks")), (Some(json!("declared")), Some(json!("declared"))));
+        assert_eq!((origin("crates"), origin("boxes")), (Some(json!("declared")), Some(json!("declared"))));
         assert!(origin("workers").is_some() && items.len() >= builtins().len());
     }
 
@@ -204,16 +204,16 @@ mod tests {
     async fn a_schema_that_is_none_is_refused_with_its_line() {
         let server = Server::start().await;
         let json =
-            async |body: &str| server.ask("PUT", "/v1/schemas/vms", &[("content-type", JSON)], body.as_bytes()).await;
+            async |body: &str| server.ask("PUT", "/v1/schemas/crates", &[("content-type", JSON)], body.as_bytes()).await;
         assert!(json("{\n\"fields\": }").await.problem("bad-json").contains("line 2"));
         assert!(json("{\"fields\":{\"a\":{\"type\":\"nonsense\"}}}").await.problem("bad-schema").contains("line"));
-        let broken = server.ask("PUT", "/v1/schemas/vms", &TOML, b"[fields.a]\ntype = \n").await;
+        let broken = server.ask("PUT", "/v1/schemas/crates", &TOML, b"[fields.a]\ntype = \n").await;
         assert!(broken.problem("bad-json").contains("line 2"));
-        server.ask("PUT", "/v1/schemas/vms", &TOML, b"\xff").await.problem("bad-json");
-        server.ask("PUT", "/v1/schemas/vms", &[], b"{}").await.problem("media-type");
+        server.ask("PUT", "/v1/schemas/crates", &TOML, b"\xff").await.problem("bad-json");
+        server.ask("PUT", "/v1/schemas/crates", &[], b"{}").await.problem("media-type");
         server.json("PUT", "/v1/schemas/VMS", json!({"fields": {}})).await.problem("bad-name");
         server.json("PUT", "/v1/schemas/members", json!({"fields": {}})).await.problem("bad-schema");
-        assert_eq!(server.get("/v1/schemas/vms").await.value()["origin"], "inferred");
+        assert_eq!(server.get("/v1/schemas/crates").await.value()["origin"], "inferred");
     }
 
     #[tokio::test]

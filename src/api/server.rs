@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::{ApiSettings, bind, serve};
 use crate::node::Node;
+use crate::store::StoreKind;
 
 pub(super) struct Server {
     pub node: Node,
@@ -22,9 +23,12 @@ pub(super) struct Server {
 /// Longer than anything a test waits for, so that a hang is a failure and not a wait.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// A clock that names write 7 of a replica no node here has heard of.
+pub(super) const FOREIGN_CLOCK: &str = "AQkJCQkJBw";
+
 /// A node of its own, that keeps everything in memory.
 pub(super) async fn node(chaos: bool) -> Node {
-    Node::in_memory(chaos)
+    Node::builder().name("api").store(StoreKind::Memory).chaos(chaos).start().await.unwrap()
 }
 
 impl Server {
@@ -66,17 +70,6 @@ impl Server {
 
     pub async fn send(&self, bytes: &[u8]) -> Option<Answer> {
         send(self.address, bytes).await
-    }
-
-    /// A clock of another cluster: this server will never have what it names.
-    pub async fn foreign_clock() -> String {
-        let other = Self::start().await;
-        let mut clock = String::new();
-        for n in 0..50 {
-            let put = other.json("PUT", "/v1/docs/vms/elsewhere", serde_json::json!({ "n": n })).await;
-            clock = put.header("folkmoot-clock").to_owned();
-        }
-        clock
     }
 
     /// An open stream of server-sent events.

@@ -138,9 +138,9 @@ mod tests {
         let (name, _, data) = resumed.next().await.unwrap();
         assert_eq!((&*name, &data["id"], data.get("fields")), ("delete", &json!("a"), None));
         let mut from_start = server.events(&format!("/v1/watch?prefix=vms/&since={start}"), "").await;
-        from_start.next().await.unwrap();
-        assert_eq!(from_start.next().await.unwrap().0, "put");
-        assert_eq!(from_start.next().await.unwrap().0, "delete");
+        assert_eq!(from_start.next().await.unwrap().0, "ready");
+        let (name, _, data) = from_start.next().await.unwrap();
+        assert_eq!((&*name, &data["id"]), ("delete", &json!("a")), "a change shows the document as it is now");
     }
 
     #[tokio::test]

@@ -277,7 +277,7 @@ fn read_set(node: &Node) -> Json {
 }
 
 fn plan_map(node: &Node, me: u32, wish: Wish) -> Vec<(Sub, Change)> {
-    let kind = if wish.n % 2 == 0 { FieldKind::PnCounter } else { FieldKind::Contested };
+    let kind = if wish.n.is_multiple_of(2) { FieldKind::PnCounter } else { FieldKind::Contested };
     let sub = map::encode_key(kind, &format!("k{}", wish.n / 2));
     let state = node.state(&sub);
     let change = match (wish.remove, kind) {

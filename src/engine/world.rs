@@ -15,6 +15,8 @@ use crate::clock::{ClusterId, Incarnation, NodeId};
 use crate::document::Address;
 use crate::document::plan::{Edit, Write};
 
+/// Messages under way on a link, in order.
+type Wire = VecDeque<(LinkId, Vec<u8>)>;
 type Rows = BTreeMap<(Tree, Vec<u8>), Vec<u8>>;
 
 pub struct World {
@@ -22,7 +24,7 @@ pub struct World {
     pub nodes: Vec<Node>,
     pub cut: BTreeSet<(usize, usize)>,
     links: BTreeMap<(usize, usize), LinkId>,
-    pub wires: BTreeMap<(usize, usize), VecDeque<(LinkId, Vec<u8>)>>,
+    pub wires: BTreeMap<(usize, usize), Wire>,
     next: u64,
     /// Disks answer at once, unless told to wait for `World::sync`.
     pub slow_disks: bool,
