@@ -397,9 +397,11 @@ mod tests {
         assert!(behind.problem("behind").contains("consistency=local"));
         assert_eq!((behind.status, behind.header("retry-after")), (503, "1"));
         assert_eq!(behind.header("folkmoot-clock"), FOREIGN_CLOCK, "the session forgets nothing");
-        let local = server.ask("GET", &format!("{path}?consistency=local"), &[("folkmoot-clock", FOREIGN_CLOCK)], b"").await;
+        let local =
+            server.ask("GET", &format!("{path}?consistency=local"), &[("folkmoot-clock", FOREIGN_CLOCK)], b"").await;
         assert_eq!(local.status, 200);
-        let put = server.ask("PUT", &format!("{path}?wait_ms=0"), &[("folkmoot-clock", FOREIGN_CLOCK)], b"{\"n\":1}").await;
+        let put =
+            server.ask("PUT", &format!("{path}?wait_ms=0"), &[("folkmoot-clock", FOREIGN_CLOCK)], b"{\"n\":1}").await;
         put.problem("behind");
         assert_eq!(server.get(path).await.value()["fields"], json!({}), "a write that may not be is not");
         server.ask("GET", path, &[("folkmoot-clock", "nonsense")], b"").await.problem("bad-clock");
@@ -440,8 +442,10 @@ mod tests {
     #[tokio::test]
     async fn a_body_beyond_the_bound_is_refused_announced_or_not() {
         let server = Server::start().await;
-        let announced =
-            format!("PUT /v1/docs/vms/a HTTP/1.1\r\nhost: {}\r\ncontent-length: 8388609\r\n\r\n", server.address);
+        let announced = format!(
+            "PUT /v1/docs/vms/a HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-length: 8388609\r\n\r\n",
+            server.address
+        );
         let mut bytes = announced.into_bytes();
         bytes.resize(bytes.len() + 8_388_609, b' ');
         server.send(&bytes).await.unwrap().problem("body-too-large");

@@ -203,8 +203,9 @@ mod tests {
     #[tokio::test]
     async fn a_schema_that_is_none_is_refused_with_its_line() {
         let server = Server::start().await;
-        let json =
-            async |body: &str| server.ask("PUT", "/v1/schemas/crates", &[("content-type", JSON)], body.as_bytes()).await;
+        let json = async |body: &str| {
+            server.ask("PUT", "/v1/schemas/crates", &[("content-type", JSON)], body.as_bytes()).await
+        };
         assert!(json("{\n\"fields\": }").await.problem("bad-json").contains("line 2"));
         assert!(json("{\"fields\":{\"a\":{\"type\":\"nonsense\"}}}").await.problem("bad-schema").contains("line"));
         let broken = server.ask("PUT", "/v1/schemas/crates", &TOML, b"[fields.a]\ntype = \n").await;
