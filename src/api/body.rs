@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream};
 use axum::http::{HeaderMap, header};
 use futures::StreamExt;
 use serde::de::DeserializeOwned;
@@ -18,6 +18,9 @@ pub(super) const BODY_BYTES_MAX: usize = 8 << 20;
 pub(super) const BODIES_BYTES_MAX: usize = 4 * BODY_BYTES_MAX;
 const BODY_TIME_MAX: Duration = Duration::from_secs(20);
 const ROOM_TIME_MAX: Duration = Duration::from_secs(2);
+/// What is read of a body that is too large, so that its client hears why. Beyond it the connection is simply closed.
+const DISCARDED_BYTES_MAX: usize = 8 * BODY_BYTES_MAX;
+const DISCARD_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// A media type an operation takes, and the name of its schema in the API's description.
 pub(super) type Accepted = (&'static str, &'static str);
@@ -56,6 +59,10 @@ pub(super) async fn receive(
     let media = media_type(headers, accepts)?;
     let announced = announced_bytes(headers)?;
     if announced.is_some_and(|bytes| bytes > BODY_BYTES_MAX) {
+        // A client that asked before sending is told before sending.
+        if !headers.contains_key(header::EXPECT) {
+            discard(body.into_data_stream()).await;
+        }
         return Err(too_large());
     }
     let reading = tokio::time::timeout(BODY_TIME_MAX, read(body, announced.unwrap_or(0), room));
@@ -81,6 +88,7 @@ async fn read(
         let chunk = chunk
             .map_err(|error| Problem::new(Kind::BadRequest, format!("the body broke off ({error}): send it whole")))?;
         if bytes.len() + chunk.len() > BODY_BYTES_MAX {
+            discard(chunks).await;
             return Err(too_large());
         }
         let waiting = tokio::time::timeout(ROOM_TIME_MAX, Arc::clone(room).acquire_many_owned(chunk.len() as u32));
@@ -94,6 +102,20 @@ async fn read(
         bytes.extend_from_slice(&chunk);
     }
     Ok((bytes, taken))
+}
+
+/// Reads on for a while and keeps nothing: a client that still sends when the connection closes gets a reset instead of
+/// the answer.
+async fn discard(mut chunks: BodyDataStream) {
+    let mut left = DISCARDED_BYTES_MAX;
+    let reading = async {
+        while left > 0
+            && let Some(Ok(chunk)) = chunks.next().await
+        {
+            left = left.saturating_sub(chunk.len());
+        }
+    };
+    let _ = tokio::time::timeout(DISCARD_TIME_MAX, reading).await;
 }
 
 fn too_large() -> Problem {

@@ -442,8 +442,10 @@ mod tests {
     #[tokio::test]
     async fn a_body_beyond_the_bound_is_refused_announced_or_not() {
         let server = Server::start().await;
-        let announced =
-            format!("PUT /v1/docs/vms/a HTTP/1.1\r\nhost: {}\r\ncontent-length: 8388609\r\n\r\n", server.address);
+        let announced = format!(
+            "PUT /v1/docs/vms/a HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-length: 8388609\r\n\r\n",
+            server.address
+        );
         let mut bytes = announced.into_bytes();
         bytes.resize(bytes.len() + 8_388_609, b' ');
         server.send(&bytes).await.unwrap().problem("body-too-large");

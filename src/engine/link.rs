@@ -51,19 +51,25 @@ impl Replica {
         let Some(record) = self.peers.get_mut(&peer) else { return };
         record.name = hello.name.clone();
         record.replica = Some(hello.replica);
-        if let Some(link) = &mut record.link {
-            link.greeted = true;
-        }
+        let again = record.link.as_mut().is_some_and(|link| std::mem::replace(&mut link.greeted, true));
         match (self.cluster(), hello.cluster) {
             (Some(ours), Some(theirs)) if ours == theirs => self.establish(peer, now),
             (Some(ours), Some(_)) => self.refuse(peer, Refusal::OtherCluster { ours }),
-            // It will say hello again once it has adopted our cluster, if it may.
-            (Some(_), None) => {
-                if let Some(refusal) = self.refuses_member(peer, &hello.name) {
-                    self.refuse(peer, refusal);
+            // To be greeted again is to be let in: it adopts our cluster then, and says hello as one of it.
+            (Some(_), None) => match self.refuses_member(peer, &hello.name) {
+                Some(refusal) => self.refuse(peer, refusal),
+                None => {
+                    let hello = self.hello();
+                    self.send(peer, &Message::Hello(hello));
+                }
+            },
+            // The first hello was sent before the other had ours, and may still be followed by a refusal. Who adopts a
+            // cluster on it is a member before it hears that it may not be one.
+            (None, Some(theirs)) if self.cluster.is_none() && self.config.joins => {
+                if again {
+                    self.adopt(theirs);
                 }
             }
-            (None, Some(theirs)) if self.cluster.is_none() && self.config.joins => self.adopt(theirs),
             (None, Some(ours)) if self.cluster.is_none() => {
                 self.emit(Event::Refused { peer, refusal: Refusal::OtherCluster { ours } });
             }

@@ -171,6 +171,7 @@ impl Builder {
         if self.host_report {
             tokio::spawn(super::host::report(node.clone()));
         }
+        node.wait_listening(self.listen.len()).await;
         node.announce("");
         Ok(node)
     }
@@ -212,12 +213,33 @@ impl Builder {
 }
 
 impl Node {
-    /// Tells the cluster where this node can be reached. Called again once the API's address is known.
+    /// An address is known a moment after its port was taken. Without it nobody could be told where this node is.
+    async fn wait_listening(&self, wanted: usize) {
+        const WAIT: Duration = Duration::from_secs(2);
+        let Some(net) = self.inner.effects.net() else { return };
+        let mut progress = self.inner.progress.subscribe();
+        let known = async { while net.listen_addresses().len() < wanted && progress.changed().await.is_ok() {} };
+        if tokio::time::timeout(WAIT, known).await.is_err() {
+            tracing::warn!("a listener has no address yet; others learn it once it has");
+        }
+    }
+
+    /// Tells the cluster where this node can be reached. Called again once the API's address is known, and by
+    /// [`Node::announce_again`].
     pub(super) fn announce(&self, api: &str) {
+        *self.inner.announced_api.lock() = Some(api.to_owned());
         let listen = self.inner.effects.net().map(net::Handle::listen_addresses).unwrap_or_default();
         let written = self.inner.with_replica(|replica, now| replica.announce_self(&listen, api, now));
         if let Err(error) = written {
             tracing::error!(%error, "this node's member document could not be written");
+        }
+    }
+
+    /// There is one more address: with a wildcard they come one by one, and later, when an interface comes up.
+    pub(super) fn announce_again(&self) {
+        let announced = self.inner.announced_api.lock().clone();
+        if let Some(api) = announced.filter(|_| !self.inner.is_stopping()) {
+            self.announce(&api);
         }
     }
 

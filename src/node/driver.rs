@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::handle::Inner;
+use super::handle::{Inner, Node};
 use crate::clock::NodeId;
 use crate::engine::io::Signed;
 use crate::engine::keys::Keys;
@@ -149,7 +149,11 @@ pub(super) async fn run_network(inner: Arc<Inner>, mut events: tokio::sync::mpsc
             }
             net::Event::Restarted { reason } => tracing::error!(reason, "the transport died and runs again"),
             net::Event::DialFailed { address, reason } => tracing::debug!(address, reason, "dial failed"),
-            net::Event::Listening { .. } | net::Event::Discovered { .. } => {}
+            net::Event::Listening { .. } => {
+                inner.moved();
+                Node { inner: inner.clone() }.announce_again();
+            }
+            net::Event::Discovered { .. } => {}
         }
     }
 }

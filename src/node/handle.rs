@@ -47,6 +47,8 @@ pub(super) struct Inner {
     pub trouble: Mutex<Option<String>>,
     pub disk_is_full: AtomicBool,
     pub refused: watch::Sender<Option<Refusal>>,
+    /// What this node's member document names as its API, once there is one.
+    pub announced_api: Mutex<Option<String>>,
     /// This start has to hear from its cluster first: a newcomer, or one whose store was rebuilt.
     pub awaits_contact: AtomicBool,
     pub stopping: watch::Sender<bool>,
@@ -82,6 +84,7 @@ impl Inner {
             trouble: Mutex::default(),
             disk_is_full: AtomicBool::new(false),
             refused: watch::channel(None).0,
+            announced_api: Mutex::default(),
             awaits_contact: AtomicBool::new(awaits_contact),
             stopping: watch::channel(false).0,
             stopped: watch::channel(false).0,

@@ -1,2 +1,24 @@
-#[test]
-fn t() {}
+//! Real node processes on loopback, hurt and healed: what the product promises, seen from outside.
+//!
+//! Nothing here looks into the library: a node is its process, its ready line, its HTTP API, its files and its exit code.
+//! The one exception is `hostile`, which borrows the transport to be a peer that lies.
+//!
+//! Every test owns its cluster; at most two live at once, and those that measure time run alone.
+//! Longer variants: `FOLKMOOT_KILL_ROUNDS=200`, `FOLKMOOT_LONG=1`, `FOLKMOOT_TRACES=<folder>`.
+
+mod harness;
+
+mod admission;
+mod contract;
+mod damage;
+mod demo;
+mod durability;
+mod hostile;
+mod join;
+mod layers;
+mod partition;
+mod program;
+mod refusal;
+mod replay;
+mod restored;
+mod session;

@@ -1,0 +1,13 @@
+//! The harness: nodes as processes, clusters of them, an HTTP client, the command line, and waiting with a deadline.
+
+mod cluster;
+mod command;
+mod http;
+mod node;
+mod wait;
+
+pub use cluster::{Cluster, DIGESTS_TIMEOUT, JOIN_TIMEOUT};
+pub use command::{Ended, run, run_with_input};
+pub use http::{Http, TIMEOUT as HTTP_TIMEOUT};
+pub use node::{Launch, Node, free_port};
+pub use wait::{stays, until};

@@ -1,0 +1,134 @@
+//! A cluster trace, fed through the command line to three nodes, ends in equal digests and in the trace's own counts.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Cluster, Ended, run};
+
+/// What the generated trace contains, counted while it is written.
+#[derive(Debug, Default, PartialEq)]
+struct Trace {
+    workers: u64,
+    tasks: u64,
+    never_scheduled: u64,
+    unplaceable: u64,
+    deleted: u64,
+    /// Placed, and deleted later.
+    finished: u64,
+}
+
+/// 24 workers and 300 tasks in the columns of the openb traces. The workers have room for everything but the giants.
+fn generate(dir: &Path) -> (PathBuf, PathBuf, Trace) {
+    let mut trace = Trace::default();
+    let mut workers = String::from("sn,cpu_milli,memory_mib,gpu,model\n");
+    for n in 0..24 {
+        let (gpus, model) = if n % 3 == 0 { (4, "V100") } else { (0, "") };
+        workers.push_str(&format!("w-{n:02},64000,262144,{gpus},{model}\n"));
+        trace.workers += 1;
+    }
+    let mut tasks = String::from(
+        "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec,qos,pod_phase,creation_time,deletion_time,scheduled_time\n",
+    );
+    for n in 0..300u64 {
+        let giant = n % 50 == 49;
+        let (cpu, gpus) = (if giant { 100_000 } else { 500 + n % 7 * 250 }, u64::from(n % 20 == 0));
+        let created = n * 10;
+        let scheduled = (n % 9 != 4).then_some(created + n % 5);
+        let deleted = (n % 4 != 3).then_some(created + 500 + n % 11);
+        let text = |time: Option<u64>| time.map(|time| time.to_string()).unwrap_or_default();
+        let phase = if n % 6 == 0 { "Failed" } else { "Succeeded" };
+        tasks.push_str(&format!(
+            "t-{n:03},{cpu},1024,{gpus},500,,LS,{phase},{created},{},{}\n",
+            text(deleted),
+            text(scheduled)
+        ));
+        trace.tasks += 1;
+        trace.never_scheduled += u64::from(scheduled.is_none());
+        trace.unplaceable += u64::from(scheduled.is_some() && giant);
+        trace.deleted += u64::from(deleted.is_some());
+        trace.finished += u64::from(scheduled.is_some() && !giant && deleted.is_some());
+    }
+    let paths = (dir.join("workers.csv"), dir.join("tasks.csv"));
+    std::fs::write(&paths.0, workers).unwrap();
+    std::fs::write(&paths.1, tasks).unwrap();
+    (paths.0, paths.1, trace)
+}
+
+async fn replay(cluster: &Cluster, workers: &Path, tasks: &Path, limit: Duration) -> Ended {
+    let (workers, tasks) = (workers.display().to_string(), tasks.display().to_string());
+    let mut args = vec!["replay", "--json", "--workers", &workers, "--tasks", &tasks];
+    for node in &cluster.nodes {
+        args.extend(["--api", &node.ready.api]);
+    }
+    run(&args, limit).await
+}
+
+#[tokio::test]
+async fn a_small_trace_ends_in_equal_digests_and_its_own_counts_on_three_nodes() {
+    let cluster = Cluster::start(3).await;
+    let (workers, tasks, trace) = generate(cluster.dir());
+    let summary = replay(&cluster, &workers, &tasks, Duration::from_secs(60)).await.json();
+    let counts = Trace {
+        workers: number(&summary["trace"]["workers"]),
+        tasks: number(&summary["trace"]["tasks"]),
+        never_scheduled: number(&summary["trace"]["never_scheduled"]),
+        unplaceable: number(&summary["trace"]["unplaceable"]),
+        deleted: number(&summary["trace"]["deleted"]),
+        finished: number(&summary["trace"]["finished"]),
+    };
+    assert_eq!(counts, trace, "{summary}");
+    assert_eq!(summary["agrees"], true, "{summary}");
+    cluster.agree().await;
+    // Counted once more by other means than the program's own.
+    for node in &cluster.nodes {
+        let tasks = node.http.list("tasks").await;
+        let workers = node.http.list("workers").await;
+        let state = |state: &str| tasks.iter().filter(|(_, fields)| fields["state"] == state).count() as u64;
+        assert_eq!((workers.len() as u64, tasks.len() as u64), (trace.workers, trace.tasks));
+        assert_eq!(state("deleted"), trace.deleted);
+        let sum = |field: &str| workers.iter().map(|(_, fields)| number(&fields[field])).sum::<u64>();
+        let started = trace.tasks - trace.never_scheduled - trace.unplaceable;
+        assert_eq!((sum("tasks_started"), sum("tasks_finished")), (started, trace.finished));
+        let running = workers.iter().map(|(_, fields)| fields["running_tasks"].as_array().map_or(0, Vec::len));
+        assert_eq!(running.sum::<usize>() as u64, started - trace.finished);
+    }
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or(0)
+}
+
+#[tokio::test]
+async fn a_trace_with_a_wrong_row_is_a_usage_error_and_writes_nothing() {
+    let cluster = Cluster::start_on(&["memory"]).await;
+    let (workers, tasks, _) = generate(cluster.dir());
+    let text = std::fs::read_to_string(&tasks).unwrap();
+    assert!(text.contains("\nt-007,500,"), "{text}");
+    std::fs::write(&tasks, text.replace("\nt-007,500,", "\nt-007,many,")).unwrap();
+    let ended = replay(&cluster, &workers, &tasks, Duration::from_secs(20)).await;
+    let words = ended.failed(2);
+    assert!(words.contains("tasks.csv:9") && words.contains("cpu_milli"), "{words}");
+    assert_eq!(cluster[0].http.list("workers").await, []);
+}
+
+#[tokio::test]
+async fn the_openb_trace_ends_in_equal_digests_and_its_own_counts_on_three_nodes() {
+    let Some(dir) = std::env::var_os("FOLKMOOT_TRACES").map(PathBuf::from) else {
+        eprintln!("skipped: FOLKMOOT_TRACES does not name the folder of the openb traces");
+        return;
+    };
+    let cluster = Cluster::start(3).await;
+    let (workers, tasks) = (dir.join("openb_nodes.csv"), dir.join("openb_pods.csv"));
+    let summary = replay(&cluster, &workers, &tasks, Duration::from_secs(240)).await.json();
+    eprintln!("{summary}");
+    assert_eq!(summary["agrees"], true, "{summary}");
+    let counts = ["workers", "tasks", "never_scheduled"].map(|key| summary["trace"][key].clone());
+    assert_eq!(counts, [json!(1_523), json!(8_152), json!(897)]);
+    cluster.agree().await;
+    for node in &cluster.nodes {
+        assert_eq!(node.http.list("tasks").await.len(), 8_152);
+        assert_eq!(node.http.cluster().await["alerts"], json!([]));
+    }
+}
