@@ -8,11 +8,12 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::config::{self, Layer};
+use crate::cli::daemon;
 use crate::cli::exit::Error;
 use crate::cli::output::Output;
 use crate::cli::settings::{Origin, Said};
 use crate::node::Ready;
-use crate::telemetry::{self, LogError, LogFormat};
+use crate::telemetry::{LogError, LogFormat, log};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -137,7 +138,7 @@ pub async fn run(args: RunArgs, output: Output) -> Result<(), Error> {
     let settings = args.settings.load()?.settings;
     start_log(&settings.log)?;
     let stop = stop_signal(args.exit_with_parent)?;
-    Ok(crate::node::run(settings, move |ready| announce(ready, output), stop).await?)
+    Ok(daemon::run(settings, move |ready| announce(ready, output), stop).await?)
 }
 
 /// The one line of a node that serves. A reader that has gone is no reason for a node to stop.
@@ -158,7 +159,7 @@ fn announce(ready: &Ready, output: Output) {
 /// The parts we build on talk a lot at `info`; who wants to hear them names them in the filter.
 fn start_log(filter: &str) -> Result<(), Error> {
     let quiet = if filter.contains("libp2p") { "" } else { ",libp2p_swarm=warn,libp2p_kad=error,libp2p_mdns=error" };
-    match telemetry::init(&format!("{filter}{quiet}"), LogFormat::Plain) {
+    match log::init(&format!("{filter}{quiet}"), LogFormat::Plain) {
         // A log that is already set (an embedder's, a test's) stays.
         Ok(()) | Err(LogError::AlreadySet) => Ok(()),
         Err(error) => Err(Error::Usage(error.to_string())),

@@ -4,7 +4,7 @@
 //! [`State::apply`] (an op, live) and [`State::join_document`] (cells of a peer, at the end of a catch-up). Both end in
 //! `set_cell`, the one place that keeps fingerprint, index and counts in step with the entries.
 //!
-//! Nothing here decides *whether* an op may be applied; see [`live`](super::live) and [`sync`](super::sync).
+//! Nothing here decides *whether* an op may be applied; see [`live`](super::live) and [`pull`](super::pull).
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

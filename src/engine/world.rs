@@ -84,6 +84,7 @@ impl World {
             incarnation: Incarnation(incarnation),
             found: (node == 0).then_some(ClusterId([9; 16])),
             joins: node > 0,
+            rebuilt: self.damaged.is_some(),
             max_clock_skew_ms: 500,
             software: "test".into(),
         };

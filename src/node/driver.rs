@@ -148,7 +148,7 @@ pub(super) async fn run_network(inner: Arc<Inner>, mut events: tokio::sync::mpsc
                 inner.input(Input::Message { peer, link: LinkId(link.0), bytes });
             }
             net::Event::Restarted { reason } => tracing::error!(reason, "the transport died and runs again"),
-            net::Event::DialFailed { address, reason } => tracing::debug!(address, reason, "dial failed"),
+            net::Event::DialFailed { address, reason } => tracing::info!(address, reason, "could not connect"),
             net::Event::Listening { .. } => {
                 inner.moved();
                 Node { inner: inner.clone() }.announce_again();
