@@ -91,7 +91,11 @@ fn network_figures(net: &net::Statistics) -> Vec<Figure> {
         counter("folkmoot_net_frames_out", "Frames sent", net.frames_out),
         counter("folkmoot_net_messages_in", "Messages received", net.messages_in),
         counter("folkmoot_net_messages_out", "Messages sent", net.messages_out),
-        counter("folkmoot_net_compression_tried", "Frames over 1 KiB that were compressed to see", net.compression_tried),
+        counter(
+            "folkmoot_net_compression_tried",
+            "Frames over 1 KiB that were compressed to see",
+            net.compression_tried,
+        ),
         counter("folkmoot_net_compression_paid", "Frames that went out compressed", net.compression_paid),
         counter("folkmoot_net_compression_raw_bytes", "Bytes that went into those frames", net.compression_raw_bytes),
         counter("folkmoot_net_compression_wire_bytes", "Bytes that those frames took", net.compression_wire_bytes),
