@@ -209,7 +209,10 @@ fn a_planted_violation_is_seen() {
         ("engine/live.rs", "use std::time::{Duration, SystemTime};"),
         ("domain/queue.rs", "async fn claim() {}"),
         ("crdt/set.rs", "let n = rand::random();"),
-        ("engine/peer.rs", "struct P { peers: FxHashMap<u64, u64> }\nfn f(p: &P) { for x in &p.peers {} p.peers.iter(); }"),
+        (
+            "engine/peer.rs",
+            "struct P { peers: FxHashMap<u64, u64> }\nfn f(p: &P) { for x in &p.peers {} p.peers.iter(); }",
+        ),
         ("engine/peer.rs", "let seen: HashSet<u64> = all();\nfor x in &seen {\n}"),
     ] {
         assert!(seen(path, text), "not seen in {path}: {text}");
