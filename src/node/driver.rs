@@ -36,7 +36,7 @@ pub(super) struct Effects {
 /// One in flight at a time: the replica asks for the next only after the last was answered.
 struct DiskJob {
     ticket: Ticket,
-    rows: WriteBatch,
+    rows: Arc<WriteBatch>,
 }
 
 /// The other ends of [`Effects`], to be run once there is a node.
