@@ -84,6 +84,7 @@ pub fn replica(n: u8, state: State, now: Now) -> Replica {
         incarnation: Incarnation([n; 16]),
         found: None,
         joins: false,
+        rebuilt: false,
         max_clock_skew_ms: 500,
         software: "bench".to_owned(),
     };
