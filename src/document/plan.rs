@@ -16,7 +16,7 @@ use super::infer::expected;
 use super::packed::Document;
 use super::reading::{Seen, in_use, read, see, state};
 use super::schema::{FIELDS_MAX, FieldNameError, Schema, check_field_name};
-use super::view::{existence_key, exists, for_each_field};
+use super::view::{EXISTENCE_KEY, exists, for_each_field};
 use crate::clock::{Dot, HybridTime, Roster, Slot};
 use crate::crdt::collaborative::EditError;
 use crate::crdt::counter::CountError;
@@ -202,7 +202,7 @@ impl<'a> Planner<'a> {
 
     /// Writes the existence cell.
     fn affirm(self, document: &Document, out: &mut Vec<PlannedOp>) {
-        let key = existence_key();
+        let key = EXISTENCE_KEY.to_vec();
         let state = document.cell(&key).map(|cell| state(cell, self.roster)).unwrap_or_default();
         let change = state.replace(Value::Null.encode());
         out.push(PlannedOp { key, value: change.value, supersedes: change.supersedes });

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value as Json};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::cell::{CellKey, CellRef};
+use super::cell::CellRef;
 use super::packed::Document;
 use super::reading::{self, Seen, in_use, keys, see};
 use super::schema::{Field, Schema};
@@ -101,14 +101,13 @@ pub fn print_dot(dot: Dot, roster: &Roster) -> String {
     format!("{}:{}", roster.id(dot.slot()), dot.seq())
 }
 
-/// The key of the cell that makes a document exist.
-pub fn existence_key() -> Vec<u8> {
-    CellKey { field: "", tag: FieldKind::Existence.tag(), sub: b"" }.encode()
-}
+/// The key of a document's existence cell: no field, and the existence tag. The document is visible while this cell
+/// holds a value.
+pub const EXISTENCE_KEY: &[u8] = &[0, FieldKind::Existence as u8];
 
 /// Whether the document is there for readers.
 pub fn exists(document: &Document) -> bool {
-    document.cell(&existence_key()).is_some_and(|cell| cell.valued().next().is_some())
+    document.cell(EXISTENCE_KEY).is_some_and(|cell| cell.valued().next().is_some())
 }
 
 /// Names the document's content: a hash of its live dots, the same on every node that holds them, whatever slots and

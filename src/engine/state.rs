@@ -20,9 +20,7 @@ use crate::document::Document;
 use crate::document::batch::OpRef;
 use crate::document::cell::{CellRef, EntryRef, apply_op};
 use crate::document::packed::{Seat, Touched};
-
-/// The key of a document's existence cell: no field, tag 1. A document is visible while this cell holds a value.
-pub const EXISTENCE_KEY: &[u8] = &[0, 1];
+use crate::document::view::EXISTENCE_KEY;
 
 #[derive(Clone, Debug)]
 pub(super) struct Stored {

@@ -8,10 +8,11 @@ use crate::clock::{Clock, ClusterId, Dot, HybridTime, Incarnation, NodeId, Repli
 use crate::crdt::{FieldKind, Value};
 use crate::document::CellKey;
 use crate::document::batch::{Dots, OpRef};
+use crate::document::view::EXISTENCE_KEY;
 use crate::engine::keys::{Ed25519, Keys};
 use crate::engine::message::Message;
 use crate::engine::persist::WriteBatch;
-use crate::engine::state::{EXISTENCE_KEY, State};
+use crate::engine::state::State;
 use crate::engine::{Config, Input, Loaded, Now, Output, Replica, Ticket};
 
 pub const CLUSTER: ClusterId = ClusterId([9; 16]);
