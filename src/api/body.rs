@@ -129,7 +129,11 @@ fn announced_bytes(headers: &HeaderMap) -> Result<Option<usize>, Problem> {
     length.map(Some).ok_or_else(|| Problem::new(Kind::BadRequest, "the Content-Length is not a number of bytes"))
 }
 
-/// The one of `accepts` the body is said to be. Without a Content-Type it is the only one there is to be.
+/// What curl and others say when nobody told them what they send. It says nothing, so it is taken as JSON, or refused as
+/// JSON if it is none; a page of another origin that could send it too is refused by its `Origin`.
+const UNSAID: &str = "application/x-www-form-urlencoded";
+
+/// The one of `accepts` the body is said to be. One of which nothing is said is JSON, or the only one there is to be.
 fn media_type(headers: &HeaderMap, accepts: &'static [Accepted]) -> Result<&'static str, Problem> {
     let refuse = |what: String| {
         let names: Vec<_> = accepts.iter().map(|(media, _)| *media).collect();
@@ -139,12 +143,11 @@ fn media_type(headers: &HeaderMap, accepts: &'static [Accepted]) -> Result<&'sta
     if headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
         return Err(refuse("the body is encoded, which is not understood here".to_owned()));
     }
-    let Some(given) = headers.get(header::CONTENT_TYPE) else {
-        return match accepts {
-            [(only, _)] => Ok(only),
-            _ => Err(refuse("the Content-Type is missing".to_owned())),
-        };
+    let unsaid = |what: &str| {
+        let json = accepts.iter().find(|(media, _)| *media == "application/json" || accepts.len() == 1);
+        json.map(|(media, _)| *media).ok_or_else(|| refuse(what.to_owned()))
     };
+    let Some(given) = headers.get(header::CONTENT_TYPE) else { return unsaid("the Content-Type is missing") };
     let given = String::from_utf8_lossy(given.as_bytes()).to_ascii_lowercase();
     let (essence, parameters) = given.split_once(';').unwrap_or((&given, ""));
     let charset = parameters.split(';').find_map(|parameter| parameter.trim().strip_prefix("charset="));
@@ -152,6 +155,9 @@ fn media_type(headers: &HeaderMap, accepts: &'static [Accepted]) -> Result<&'sta
         return Err(refuse("the charset is not utf-8".to_owned()));
     }
     let shown: String = essence.trim().chars().take(80).collect();
+    if essence.trim() == UNSAID {
+        return unsaid("the Content-Type says nothing of the body");
+    }
     let known = accepts.iter().find(|(media, _)| *media == essence.trim());
     known.map(|(media, _)| *media).ok_or_else(|| refuse(format!("the Content-Type is `{shown}`")))
 }

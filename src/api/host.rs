@@ -35,10 +35,7 @@ impl Hosts {
         let target = uri.authority().map_or(host, |authority| authority.as_str());
         if !self.names_this(host) || !self.names_this(target) {
             let shown: String = host.chars().take(80).collect();
-            let detail = format!(
-                "`{shown}` is not a name of this API: call it by its loopback address or `localhost`, or start the node \
-                 with that name allowed"
-            );
+            let detail = format!("`{shown}` is not a name of this API: call it by its loopback address or `localhost`");
             return Err(Problem::new(Kind::ForeignHost, detail));
         }
         let Some(origin) = single(headers, header::ORIGIN)? else { return Ok(()) };

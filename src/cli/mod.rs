@@ -12,6 +12,7 @@ mod bench;
 mod client;
 mod cluster;
 mod config;
+mod daemon;
 mod demo;
 mod events;
 mod exit;

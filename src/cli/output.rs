@@ -47,8 +47,4 @@ impl Output {
     pub fn stdout_is_terminal(&self) -> bool {
         io::stdout().is_terminal()
     }
-
-    pub fn stderr_is_terminal(&self) -> bool {
-        io::stderr().is_terminal()
-    }
 }

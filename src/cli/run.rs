@@ -6,15 +6,14 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cli::config::{self, Layer};
+use crate::cli::daemon;
 use crate::cli::exit::Error;
 use crate::cli::output::Output;
 use crate::cli::settings::{Origin, Said};
 use crate::node::Ready;
+use crate::telemetry::{LogError, LogFormat, log};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -137,9 +136,9 @@ fn flag_name(key: &str) -> String {
 
 pub async fn run(args: RunArgs, output: Output) -> Result<(), Error> {
     let settings = args.settings.load()?.settings;
-    start_log(&settings.log, output);
+    start_log(&settings.log)?;
     let stop = stop_signal(args.exit_with_parent)?;
-    Ok(crate::node::run(settings, move |ready| announce(ready, output), stop).await?)
+    Ok(daemon::run(settings, move |ready| announce(ready, output), stop).await?)
 }
 
 /// The one line of a node that serves. A reader that has gone is no reason for a node to stop.
@@ -157,14 +156,14 @@ fn announce(ready: &Ready, output: Output) {
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-fn start_log(filter: &str, output: Output) {
-    let targets: Targets = filter.parse().unwrap_or_default();
-    let words = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(output.stderr_is_terminal())
-        .with_target(false);
-    // A log that is already set (an embedder's, a test's) stays.
-    let _ = tracing_subscriber::registry().with(targets).with(words).try_init();
+/// The parts we build on talk a lot at `info`; who wants to hear them names them in the filter.
+fn start_log(filter: &str) -> Result<(), Error> {
+    let quiet = if filter.contains("libp2p") { "" } else { ",libp2p_swarm=warn,libp2p_kad=error,libp2p_mdns=error" };
+    match log::init(&format!("{filter}{quiet}"), LogFormat::Plain) {
+        // A log that is already set (an embedder's, a test's) stays.
+        Ok(()) | Err(LogError::AlreadySet) => Ok(()),
+        Err(error) => Err(Error::Usage(error.to_string())),
+    }
 }
 
 /// Resolves at SIGTERM, at Ctrl-C, and with `with_parent` at the end of stdin.

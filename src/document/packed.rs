@@ -29,6 +29,10 @@ pub enum Touched {
     Nothing,
 }
 
+/// Where a cell is, or would be. Good until the document changes.
+#[derive(Clone, Copy, Debug)]
+pub struct Seat(Option<(usize, Place)>);
+
 impl Document {
     /// Puts a document together from its pages as they were stored. `None` when their cells overlap.
     pub fn from_pages(mut pages: Vec<Page>) -> Option<Self> {
@@ -73,20 +77,37 @@ impl Document {
     }
 
     pub fn cell(&self, key: &[u8]) -> Option<CellRef<'_>> {
-        self.pages[self.page_for(key)?].get(key)
+        let (page, place) = self.seek(key).0?;
+        self.pages[page].cell_at(place, key.len())
     }
 
     /// The packed entries of a cell; none when there is no such cell.
     pub fn entries_of(&self, key: &[u8]) -> &[u8] {
-        self.cell(key).map_or(&[], |cell| cell.packed)
+        self.entries_at(self.seek(key), key)
     }
 
     /// Makes `entries` the whole state of the cell `key`; no entries removes the cell.
     pub fn put(&mut self, key: &[u8], entries: &[u8]) -> Touched {
-        let Some(at) = self.page_for(key) else {
+        self.put_at(self.seek(key), key, entries)
+    }
+
+    /// Looks for `key` once, for what is then read and written there.
+    pub fn seek(&self, key: &[u8]) -> Seat {
+        let seat = |page: usize| (page, self.pages[page].place(key));
+        Seat(self.page_for(key).map(seat))
+    }
+
+    /// As [`Document::entries_of`], where `key` was found.
+    pub fn entries_at(&self, seat: Seat, key: &[u8]) -> &[u8] {
+        let cell = seat.0.and_then(|(page, place)| self.pages[page].cell_at(place, key.len()));
+        cell.map_or(&[], |cell| cell.packed)
+    }
+
+    /// As [`Document::put`], where `key` was found.
+    pub fn put_at(&mut self, seat: Seat, key: &[u8], entries: &[u8]) -> Touched {
+        let Some((at, place)) = seat.0 else {
             return self.put_first(key, entries);
         };
-        let place = self.pages[at].place(key);
         if entries.is_empty() && matches!(place, Place::Vacant { .. }) {
             return Touched::Nothing;
         }

@@ -71,20 +71,38 @@ impl Page {
     }
 
     pub(super) fn place(&self, key: &[u8]) -> Place {
+        // Most edits and reads are of a cell that is there, and equality is told faster than order.
+        if let Some(found) = self.find(key) {
+            return found;
+        }
         let mut at = 0;
-        for cell in self.cells() {
-            let end = at + CELL_HEADER + cell.key.len() + cell.packed.len();
-            match cell.key.cmp(key) {
-                std::cmp::Ordering::Less => at = end,
-                std::cmp::Ordering::Equal => return Place::Found { start: at, end },
-                std::cmp::Ordering::Greater => return Place::Vacant { at },
-            }
+        for cell in self.cells().take_while(|cell| cell.key < key) {
+            at += CELL_HEADER + cell.key.len() + cell.packed.len();
         }
         Place::Vacant { at }
     }
 
-    pub(super) fn get(&self, key: &[u8]) -> Option<CellRef<'_>> {
-        self.cells().take_while(|cell| cell.key <= key).find(|cell| cell.key == key)
+    /// The place of a cell that is there. Keys differ most at their ends, so these are compared first.
+    fn find(&self, key: &[u8]) -> Option<Place> {
+        let end_of_key = key.last_chunk::<8>();
+        let mut rest = self.bytes.as_slice();
+        while let Some((header, cell)) = rest.split_first_chunk::<CELL_HEADER>() {
+            let (key_len, packed_len) = lengths(header);
+            let (name, after) = cell.split_at_checked(key_len)?;
+            if key_len == key.len() && name.last_chunk::<8>() == end_of_key && name == key {
+                let start = self.bytes.len() - rest.len();
+                return Some(Place::Found { start, end: start + CELL_HEADER + key_len + packed_len });
+            }
+            rest = after.get(packed_len..)?;
+        }
+        None
+    }
+
+    /// The cell at `place`, which was found for a key of `key_len` bytes.
+    pub(super) fn cell_at(&self, place: Place, key_len: usize) -> Option<CellRef<'_>> {
+        let Place::Found { start, end } = place else { return None };
+        let (key, packed) = self.bytes[start + CELL_HEADER..end].split_at(key_len);
+        Some(CellRef { key, packed })
     }
 
     /// Makes `entries` the whole state of the cell at `place`; no entries means no cell.
@@ -152,6 +170,12 @@ impl Page {
     }
 }
 
+/// Of a cell's key and of its entries.
+fn lengths(header: &[u8; CELL_HEADER]) -> (usize, usize) {
+    let [a, b, c, d, e, f] = *header;
+    (u16::from_le_bytes([a, b]) as usize, u32::from_le_bytes([c, d, e, f]) as usize)
+}
+
 /// Cells in rising order of keys.
 #[derive(Clone, Debug)]
 pub struct Cells<'a> {
@@ -162,9 +186,8 @@ impl<'a> Iterator for Cells<'a> {
     type Item = CellRef<'a>;
 
     fn next(&mut self) -> Option<CellRef<'a>> {
-        let (header, rest) = self.rest.split_at_checked(CELL_HEADER)?;
-        let key_len = u16::from_le_bytes([header[0], header[1]]) as usize;
-        let packed_len = u32::from_le_bytes([header[2], header[3], header[4], header[5]]) as usize;
+        let (header, rest) = self.rest.split_first_chunk::<CELL_HEADER>()?;
+        let (key_len, packed_len) = lengths(header);
         let (key, rest) = rest.split_at_checked(key_len)?;
         let (packed, rest) = rest.split_at_checked(packed_len)?;
         self.rest = rest;

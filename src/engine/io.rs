@@ -80,7 +80,7 @@ pub enum Output {
     /// Make these rows durable in one atomic step, then hand in [`Input::Persisted`]. One at a time.
     Persist {
         ticket: Ticket,
-        rows: WriteBatch,
+        rows: Arc<WriteBatch>,
     },
     /// Hand in [`Input::Tick`] at this time. Replaces the time asked for before.
     Schedule {

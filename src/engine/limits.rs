@@ -25,6 +25,9 @@ pub const MISSING_MS: u64 = 1_000;
 pub const CHUNK_BYTES: usize = 64 << 10;
 /// ... of which this many may be under way: half a megabyte a session.
 pub const CHUNKS_UNACKED_MAX: usize = 8;
+/// Most bytes a session may stage before its one atomic join. Staged cells become state, so this is what a state may
+/// hold over the wire form: about two million documents of a kilobyte. A peer that sends more is given up.
+pub const STAGED_BYTES_MAX: usize = 2 << 30;
 /// Catch-up sessions served at once. A snapshot holds on to pages that change meanwhile.
 pub const SERVES_MAX: usize = 16;
 /// A session without progress for this long is given up, and another peer is asked.

@@ -7,7 +7,7 @@ use super::limits::{HEARTBEAT_MS, MISSING_MS, PEERS_MAX, REPORT_BYTES};
 use super::message::{Digests, Hello, Message, Refusal};
 use super::peer::{Link, Peer};
 use super::replica::Replica;
-use crate::clock::{NodeId, Slot};
+use crate::clock::{Clock, NodeId, Slot};
 
 impl Replica {
     pub(super) fn on_link_up(&mut self, peer: NodeId, link: LinkId, now: Now) {
@@ -255,6 +255,12 @@ impl Replica {
     /// Established links.
     pub fn neighbour_count(&self) -> usize {
         self.neighbours().count()
+    }
+
+    /// How many nodes, this one included, have everything in `clock` on their disks.
+    pub fn replicated_clock(&self, clock: &Clock) -> usize {
+        let here = usize::from(self.persistence.durable.covers_all(clock));
+        here + self.peers.values().filter(|peer| peer.durable.covers_all(clock)).count()
     }
 
     /// How many nodes, this one included, have own ops up to `seq` on their disks.

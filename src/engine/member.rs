@@ -7,11 +7,12 @@ use serde_json::{Map, Value as Json, json};
 use super::detector::Liveness;
 use super::io::Now;
 use super::replica::Replica;
+use super::rows::Loaded;
 use super::write::WriteError;
 use crate::clock::{Clock, NodeId};
 use crate::document::plan::{Edit, Write};
 use crate::document::view::DocumentView;
-use crate::document::{Address, AddressError};
+use crate::document::{Address, AddressError, builtin};
 
 pub const COLLECTION: &str = "members";
 
@@ -74,6 +75,16 @@ impl Member {
             api: text("api"),
             software: text("software"),
         }
+    }
+}
+
+impl Loaded {
+    /// Whether the store says that this node left its cluster.
+    pub fn has_left(&self, node: &NodeId) -> bool {
+        let document = self.state.document(&format!("{COLLECTION}/{node}"));
+        let schema = builtin(COLLECTION).cloned().unwrap_or_default();
+        let view = document.and_then(|document| DocumentView::of(document, &schema, &self.state.roster));
+        view.is_some_and(|view| Member::from_view(&view).left)
     }
 }
 

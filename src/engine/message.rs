@@ -34,7 +34,6 @@ pub struct Digests {
 pub enum Refusal {
     OtherCluster { ours: ClusterId },
     NameTaken { name: String, by: crate::clock::NodeId },
-    Left,
 }
 
 /// One replica of a clock, with the hash its chain ends in.

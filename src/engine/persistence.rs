@@ -2,6 +2,7 @@
 //! busy, changes gather; that is the group commit.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::io::{Event, Now, Output, Ticket};
 use super::limits::{OUTBOX_BATCHES_MAX, PERSIST_RETRY_MS};
@@ -33,7 +34,8 @@ struct InFlight {
     ticket: Ticket,
     clock: Clock,
     cluster: bool,
-    rows: WriteBatch,
+    /// Shared with whoever writes them: asked for again if that fails.
+    rows: Arc<WriteBatch>,
 }
 
 impl Persistence {
@@ -98,7 +100,7 @@ impl Replica {
         }
         let ticket = Ticket(self.persistence.next_ticket);
         self.persistence.next_ticket += 1;
-        let cluster = self.cluster.is_some();
+        let (rows, cluster) = (Arc::new(rows), self.cluster.is_some());
         self.persistence.in_flight =
             Some(InFlight { ticket, clock: self.state.clock.clone(), cluster, rows: rows.clone() });
         self.output(Output::Persist { ticket, rows });

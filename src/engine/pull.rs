@@ -7,7 +7,7 @@ use std::ops::Bound;
 
 use super::chunk::ChunkReader;
 use super::io::{Event, LinkId, Now};
-use super::limits::{SESSION_RESUME_MS, SESSION_STALL_MS};
+use super::limits::{SESSION_RESUME_MS, SESSION_STALL_MS, STAGED_BYTES_MAX};
 use super::message::{AskEntry, ClockEntry, Message};
 use super::replica::Replica;
 use super::state::StagedCell;
@@ -183,6 +183,9 @@ impl Replica {
         let Some(pull) = self.pull_mut(peer, session) else { return Ok(()) };
         if index as usize != pull.staged.len() || pull.start.is_none() {
             return Ok(());
+        }
+        if pull.staged_bytes + body.len() > STAGED_BYTES_MAX {
+            return Err(DecodeError::Bounds("the bytes of a session"));
         }
         // Checked now, so that the join at the end cannot fail half-way.
         for cell in ChunkReader::new(body, table) {

@@ -37,6 +37,8 @@ pub struct Config {
     pub found: Option<ClusterId>,
     /// It was told to join: it adopts the first cluster it meets. Else meeting one before founding is an error.
     pub joins: bool,
+    /// Its store was damaged and is rebuilt: that peers have more of its earlier replicas than it has is no news.
+    pub rebuilt: bool,
     /// How far a stamp may run ahead of the host's clock. 500 ms suits hosts that run NTP.
     pub max_clock_skew_ms: u64,
     /// Name and version of the program, told to peers.

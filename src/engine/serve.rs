@@ -160,7 +160,7 @@ impl Replica {
     pub(super) fn check_own_replica(&mut self, peer: NodeId, slot: Slot, theirs: u64, now: Now) {
         let replica: ReplicaId = *self.state.roster.id(slot);
         let ours = self.state.clock.get(slot);
-        if replica.node == self.id.node && theirs > ours {
+        if replica.node == self.id.node && theirs > ours && !self.config.rebuilt {
             let text = (&replica).into();
             if !self.has_alarm(|alarm| matches!(alarm, Alarm::RolledBack { replica, .. } if *replica == text)) {
                 self.alarm(Alarm::RolledBack { replica: text, ours, theirs, peer: peer.into() }, now);

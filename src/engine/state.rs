@@ -2,9 +2,9 @@
 //!
 //! One rule holds everything: *a dot that is in the clock and not in the store is dead.* Only two things change cells:
 //! [`State::apply`] (an op, live) and [`State::join_document`] (cells of a peer, at the end of a catch-up). Both end in
-//! `set_cell`, the one place that keeps fingerprint, index and counts in step with the entries.
+//! `change_cell`, the one place that keeps fingerprint, index and counts in step with the entries.
 //!
-//! Nothing here decides *whether* an op may be applied; see [`live`](super::live) and [`sync`](super::sync).
+//! Nothing here decides *whether* an op may be applied; see [`live`](super::live) and [`pull`](super::pull).
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -19,7 +19,7 @@ use crate::clock::{Clock, Dot, HybridTime, ReplicaId, Roster, Slot};
 use crate::document::Document;
 use crate::document::batch::OpRef;
 use crate::document::cell::{CellRef, EntryRef, apply_op};
-use crate::document::packed::Touched;
+use crate::document::packed::{Seat, Touched};
 
 /// The key of a document's existence cell: no field, tag 1. A document is visible while this cell holds a value.
 pub const EXISTENCE_KEY: &[u8] = &[0, 1];
@@ -137,11 +137,8 @@ impl State {
     /// The caller has checked rule R1 and moves the clock.
     pub fn apply(&mut self, dot: Dot, op: &OpRef<'_>) {
         let at = self.find_or_create(op.document);
-        let mut packed = std::mem::take(&mut self.scratch);
-        let old = self.stored[at as usize].document.entries_of(op.key);
-        apply_op(old, &op.supersedes, EntryRef { dot, at: op.at, value: op.value }, &mut packed);
-        self.set_cell(at, op.key, &packed);
-        self.scratch = packed;
+        let new = EntryRef { dot, at: op.at, value: op.value };
+        self.change_cell(at, op.key, |old, packed| apply_op(old, &op.supersedes, new, packed));
         self.note_added();
     }
 
@@ -150,22 +147,21 @@ impl State {
     /// With `complete`, cells not among `theirs` count as empty there.
     pub fn join_document(&mut self, name: &str, theirs: &[StagedCell<'_>], their_clock: &Clock, complete: bool) {
         let at = self.find_or_create(name);
-        let mut packed = std::mem::take(&mut self.scratch);
+        let clock = std::mem::take(&mut self.clock);
         for cell in theirs {
-            let own = CellRef { key: cell.key, packed: self.stored[at as usize].document.entries_of(cell.key) };
-            join_cell(own, &cell.entries, &self.clock, their_clock, &mut packed);
-            self.set_cell(at, cell.key, &packed);
+            self.change_cell(at, cell.key, |old, packed| {
+                join_cell(CellRef { key: cell.key, packed: old }, &cell.entries, &clock, their_clock, packed);
+            });
         }
         if complete {
             let document = self.stored[at as usize].document.clone();
             for own in document.cells() {
                 if theirs.binary_search_by(|cell| cell.key.cmp(own.key)).is_err() {
-                    join_cell(own, &[], &self.clock, their_clock, &mut packed);
-                    self.set_cell(at, own.key, &packed);
+                    self.change_cell(at, own.key, |_, packed| join_cell(own, &[], &clock, their_clock, packed));
                 }
             }
         }
-        self.scratch = packed;
+        self.clock = clock;
         self.release_if_empty(at);
     }
 
@@ -189,9 +185,9 @@ impl State {
             for cell in document.cells() {
                 let forgotten = |entry: &EntryRef<'_>| entry.value.is_none() && floor.covers(entry.dot);
                 if cell.entries().any(|entry| forgotten(&entry)) {
-                    let mut packed = Vec::with_capacity(cell.packed.len());
-                    cell.entries().filter(|entry| !forgotten(entry)).for_each(|entry| entry.encode_into(&mut packed));
-                    self.set_cell(at, cell.key, &packed);
+                    self.change_cell(at, cell.key, |_, packed| {
+                        cell.entries().filter(|entry| !forgotten(entry)).for_each(|entry| entry.encode_into(packed));
+                    });
                 }
             }
             self.release_if_empty(at);
@@ -235,20 +231,25 @@ impl State {
         self.note_added();
     }
 
-    fn set_cell(&mut self, at: u32, key: &[u8], packed: &[u8]) {
-        let mut old = std::mem::take(&mut self.scratch_old);
+    /// Gives a cell the entries that `change` makes, in an empty buffer, of those it has.
+    fn change_cell(&mut self, at: u32, key: &[u8], change: impl FnOnce(&[u8], &mut Vec<u8>)) {
+        let (mut old, mut new) = (std::mem::take(&mut self.scratch_old), std::mem::take(&mut self.scratch));
         old.clear();
-        old.extend_from_slice(self.stored[at as usize].document.entries_of(key));
-        if old != packed {
-            self.account(at, key, &old, packed);
-            self.put_cell(at, key, packed);
+        new.clear();
+        let document = &self.stored[at as usize].document;
+        let seat = document.seek(key);
+        old.extend_from_slice(document.entries_at(seat, key));
+        change(&old, &mut new);
+        if old != new {
+            self.account(at, key, &old, &new);
+            self.put_cell(at, seat, key, &new);
         }
-        self.scratch_old = old;
+        (self.scratch_old, self.scratch) = (old, new);
     }
 
-    fn put_cell(&mut self, at: u32, key: &[u8], packed: &[u8]) {
+    fn put_cell(&mut self, at: u32, seat: Seat, key: &[u8], packed: &[u8]) {
         let stored = &mut self.stored[at as usize];
-        match stored.document.put(key, packed) {
+        match stored.document.put_at(seat, key, packed) {
             Touched::Page(id) => self.dirty.page(at, id),
             Touched::Split(low, high) => {
                 self.dirty.page(at, low);

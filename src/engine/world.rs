@@ -36,7 +36,7 @@ pub struct World {
 pub struct Node {
     pub replica: Replica,
     pub disk: Rows,
-    pub pending: VecDeque<(Ticket, WriteBatch)>,
+    pub pending: VecDeque<(Ticket, Arc<WriteBatch>)>,
     pub events: Vec<Event>,
 }
 
@@ -84,6 +84,7 @@ impl World {
             incarnation: Incarnation(incarnation),
             found: (node == 0).then_some(ClusterId([9; 16])),
             joins: node > 0,
+            rebuilt: self.damaged.is_some(),
             max_clock_skew_ms: 500,
             software: "test".into(),
         };
@@ -213,7 +214,7 @@ impl World {
     /// The disk finishes what it was asked for.
     pub fn sync(&mut self, node: usize) {
         while let Some((ticket, rows)) = self.nodes[node].pending.pop_front() {
-            for write in rows.writes {
+            for write in rows.writes.iter().cloned() {
                 let key = (write.tree, write.key);
                 match write.value {
                     Some(value) => self.nodes[node].disk.insert(key, value),

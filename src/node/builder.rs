@@ -142,12 +142,21 @@ impl Builder {
         let awaits_contact = set_aside.is_some() || !known && !self.join.is_empty();
         let (network, events) = self.start_network(seed).map_err(network_error)?.unzip();
         let (effects, engines) = Effects::new(network);
+        let id = keys.node();
+        if self.join.is_empty() && loaded.has_left(&id) {
+            return Err(RunError::Denied(
+                "this node left its cluster: start it with --join and the address of a member to come back, or with an \
+                 empty --data-dir as another node"
+                    .to_owned(),
+            ));
+        }
         let founds = !known && self.join.is_empty() && !self.mdns;
         let config = Config {
             name: self.name.clone(),
             incarnation: Incarnation(random()),
             found: founds.then(|| ClusterId(random())),
             joins: !self.join.is_empty(),
+            rebuilt: set_aside.is_some(),
             max_clock_skew_ms: self.max_clock_skew_ms,
             software: concat!("folkmoot/", env!("CARGO_PKG_VERSION")).to_owned(),
         };
@@ -224,11 +233,10 @@ impl Node {
         }
     }
 
-    /// Tells the cluster where this node can be reached. Called again once the API's address is known, and by
-    /// [`Node::announce_again`].
-    pub(super) fn announce(&self, api: &str) {
+    /// Tells the cluster where this node and its API can be reached. Told again by [`Node::announce_again`].
+    pub fn announce(&self, api: &str) {
         *self.inner.announced_api.lock() = Some(api.to_owned());
-        let listen = self.inner.effects.net().map(net::Handle::listen_addresses).unwrap_or_default();
+        let listen = self.listen_addresses();
         let written = self.inner.with_replica(|replica, now| replica.announce_self(&listen, api, now));
         if let Err(error) = written {
             tracing::error!(%error, "this node's member document could not be written");

@@ -36,7 +36,7 @@ pub(super) struct Effects {
 /// One in flight at a time: the replica asks for the next only after the last was answered.
 struct DiskJob {
     ticket: Ticket,
-    rows: WriteBatch,
+    rows: Arc<WriteBatch>,
 }
 
 /// The other ends of [`Effects`], to be run once there is a node.
@@ -148,7 +148,7 @@ pub(super) async fn run_network(inner: Arc<Inner>, mut events: tokio::sync::mpsc
                 inner.input(Input::Message { peer, link: LinkId(link.0), bytes });
             }
             net::Event::Restarted { reason } => tracing::error!(reason, "the transport died and runs again"),
-            net::Event::DialFailed { address, reason } => tracing::debug!(address, reason, "dial failed"),
+            net::Event::DialFailed { address, reason } => tracing::info!(address, reason, "could not connect"),
             net::Event::Listening { .. } => {
                 inner.moved();
                 Node { inner: inner.clone() }.announce_again();

@@ -87,19 +87,27 @@ fn network_figures(net: &net::Statistics) -> Vec<Figure> {
     vec![
         counter("folkmoot_net_in_bytes", "Bytes of messages received", net.bytes_in),
         counter("folkmoot_net_out_bytes", "Bytes of messages sent", net.bytes_out),
-        counter("folkmoot_net_dials", "Connections tried", net.dials),
-        counter("folkmoot_net_dials_failed", "Connections tried that did not come about", net.dials_failed),
+        counter("folkmoot_net_frames_in", "Frames received", net.frames_in),
+        counter("folkmoot_net_frames_out", "Frames sent", net.frames_out),
+        counter("folkmoot_net_messages_in", "Messages received", net.messages_in),
+        counter("folkmoot_net_messages_out", "Messages sent", net.messages_out),
         counter(
-            "folkmoot_net_refused",
-            "Inbound connections that did not pass: wrong key, blocked, over a limit, another protocol",
-            net.refused,
+            "folkmoot_net_compression_tried",
+            "Frames over 1 KiB that were compressed to see",
+            net.compression_tried,
         ),
-        counter(
-            "folkmoot_net_malformed",
-            "Frames and greetings that broke the rules; each cost its connection",
-            net.malformed,
-        ),
-        counter("folkmoot_net_restarts", "Times the transport died and was started again", net.restarts),
+        counter("folkmoot_net_compression_paid", "Frames that went out compressed", net.compression_paid),
+        counter("folkmoot_net_compression_raw_bytes", "Bytes that went into those frames", net.compression_raw_bytes),
+        counter("folkmoot_net_compression_wire_bytes", "Bytes that those frames took", net.compression_wire_bytes),
+        counter("folkmoot_net_links_up", "Links opened", net.links_up),
+        counter("folkmoot_net_links_down", "Links ended", net.links_down),
+        counter("folkmoot_net_dials", "Dials", net.dials),
+        counter("folkmoot_net_dials_failed", "Dials that failed", net.dials_failed),
+        counter("folkmoot_net_refused", "Connections and streams refused", net.refused),
+        counter("folkmoot_net_malformed", "Streams cut off for what they sent", net.malformed),
+        counter("folkmoot_net_queue_overflows", "Links closed because the peer was too slow", net.queue_overflows),
+        counter("folkmoot_net_write_stalls", "Links closed because the peer took no byte", net.write_stalls),
+        counter("folkmoot_net_restarts", "Restarts of the transport", net.restarts),
     ]
 }
 

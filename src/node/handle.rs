@@ -132,10 +132,14 @@ impl Inner {
         }
     }
 
-    /// Waits until own ops up to `seq` are on this disk.
-    pub async fn wait_durable(&self, seq: u64, wait: Duration) -> Result<(), WriteError> {
+    /// Whether own ops up to `seq` are on this disk.
+    pub fn is_durable(&self, seq: u64) -> bool {
+        self.durable.load(Ordering::Acquire) >= seq
+    }
+
+    /// Waits until `is_durable`, or until the store fails.
+    pub async fn wait_durable(&self, is_durable: impl Fn() -> bool, wait: Duration) -> Result<(), WriteError> {
         let mut progress = self.progress.subscribe();
-        let is_durable = || self.durable.load(Ordering::Acquire) >= seq;
         let settled =
             async { while !is_durable() && self.trouble.lock().is_none() && progress.changed().await.is_ok() {} };
         let _ = tokio::time::timeout(wait, settled).await;
@@ -174,6 +178,11 @@ impl Node {
 
     pub fn name(&self) -> &str {
         &self.inner.name
+    }
+
+    /// Where peers can reach this node, as multiaddrs with its id.
+    pub fn listen_addresses(&self) -> Vec<String> {
+        self.inner.effects.net().map(crate::net::Handle::listen_addresses).unwrap_or_default()
     }
 
     pub(super) fn now(&self) -> Now {
@@ -224,7 +233,8 @@ impl Node {
         let storage = |detail: String| LeaveError::Storage { detail };
         let farewell = self.inner.with_replica(|replica, now| replica.announce_leaving(now));
         if let Some(seq) = farewell.map_err(|error| storage(error.to_string()))? {
-            self.inner.wait_durable(seq, Duration::from_secs(5)).await.map_err(|error| storage(error.to_string()))?;
+            let durable = self.inner.wait_durable(|| self.inner.is_durable(seq), Duration::from_secs(5)).await;
+            durable.map_err(|error| storage(error.to_string()))?;
             let mut progress = self.inner.progress.subscribe();
             let heard = || {
                 let replica = self.inner.replica.read();

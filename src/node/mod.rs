@@ -2,11 +2,13 @@
 //! offers it to programs as a [`Node`].
 //!
 //! [`builder`] starts it, [`driver`] carries out what the replica wants, [`handle`] is what programs hold. `read`,
-//! `write` and `watch` are its verbs, [`collection`] offers them as Rust values; [`token`] is how a session takes its place from node to node; [`run`] is the daemon.
+//! `write` and `watch` are its verbs, [`collection`] offers them as Rust values; [`token`] is how a session takes its place from node to node [`admission`]
+//! tells whether the cluster lets it in.
 //!
 //! The replica sits behind one lock. A write takes it for the microsecond that planning and applying cost, a read shares
 //! it; nothing waits for a disk, a peer or a client while holding it.
 
+pub mod admission;
 pub mod builder;
 pub mod collection;
 pub mod driver;
@@ -16,7 +18,6 @@ pub mod host;
 pub mod open;
 mod patch;
 pub mod read;
-pub mod run;
 pub mod settings;
 pub mod status;
 pub mod token;
@@ -28,7 +29,6 @@ pub use collection::{Collection, CollectionError};
 pub use figures::{Figure, FigureKind};
 pub use handle::{LeaveError, Node};
 pub use read::{Behind, Listing, Read, Shown};
-pub use run::run;
 pub use settings::{NodeSettings, Ready, RunError};
 pub use status::{ClusterStatus, PeerStatus};
 pub use token::{ParseTokenError, Token};

@@ -86,8 +86,7 @@ impl Node {
             0 => Ok(()),
             missing => Err(Behind {
                 reason: format!(
-                    "this node does not yet have what {missing} of the replicas in Folkmoot-Clock wrote, after waiting {} ms: \
-                     ask again, ask another node, or leave the header out to read what is here",
+                    "this node does not yet have what {missing} of the replicas in Folkmoot-Clock wrote, after waiting {} ms",
                     wait.as_millis()
                 ),
             }),

@@ -10,7 +10,7 @@ use super::handle::Node;
 use super::patch::{PatchRefused, apply_patch};
 use super::read::show;
 use super::token::Token;
-use crate::clock::SkewError;
+use crate::clock::{Clock, SkewError};
 use crate::document::{Address, Edit, PlanError, Write};
 use crate::engine::{Replica, write as engine};
 
@@ -136,18 +136,25 @@ pub enum WriteError {
 impl Node {
     /// Writes all of `writes`, or none. Returns once `durability` is reached.
     pub async fn write(&self, writes: Vec<DocumentWrite>, durability: Durability) -> Result<Receipt, WriteError> {
-        let written = self.apply(&writes, durability)?;
+        let (written, clock) = self.apply(&writes, durability)?;
         let replica = self.inner.id;
         let mut token = Token::default();
-        if let Some(seq) = written {
-            token.see(&replica, seq);
-            self.reach(seq, durability).await?;
+        match written {
+            Some(seq) => {
+                token.see(&replica, seq);
+                self.reach(durability, || self.inner.is_durable(seq), |engine| engine.replicated(seq)).await?;
+            }
+            // What was asked for is so already; the receipt still speaks for what it rests on.
+            None => {
+                let here = || self.inner.replica.read().durable().covers_all(&clock);
+                self.reach(durability, here, |engine| engine.replicated_clock(&clock)).await?;
+            }
         }
         Ok(Receipt { dot: written.map(|seq| format!("{replica}:{seq}")), token, durability: durability.to_string() })
     }
 
     /// Checks, plans and applies in one step; visible when this returns.
-    fn apply(&self, writes: &[DocumentWrite], durability: Durability) -> Result<Option<u64>, WriteError> {
+    fn apply(&self, writes: &[DocumentWrite], durability: Durability) -> Result<(Option<u64>, Clock), WriteError> {
         if self.inner.is_stopping() {
             return Err(WriteError::ShuttingDown);
         }
@@ -162,18 +169,24 @@ impl Node {
                 plain.push((write.address.clone(), resolve(replica, index, write, before, now.wall_ms)?));
             }
             let written = replica.write(&plain, prompt, now).map_err(|error| refusal(&plain, error))?;
-            Ok(written.seq)
+            Ok((written.seq, if written.seq.is_none() { replica.state().clock.clone() } else { Clock::new() }))
         })
     }
 
-    async fn reach(&self, seq: u64, durability: Durability) -> Result<(), WriteError> {
+    /// Waits until `here` says that it is on this disk, or `nodes` counts enough of them.
+    async fn reach(
+        &self,
+        durability: Durability,
+        here: impl Fn() -> bool,
+        nodes: impl Fn(&Replica) -> usize,
+    ) -> Result<(), WriteError> {
         let wanted = match durability {
             Durability::Memory => return Ok(()),
-            Durability::Local => return self.inner.wait_durable(seq, DISK_WAIT).await,
+            Durability::Local => return self.inner.wait_durable(here, DISK_WAIT).await,
             Durability::Replicas(wanted) => wanted,
         };
         let mut progress = self.inner.progress.subscribe();
-        let reached = || self.inner.replica.read().replicated(seq);
+        let reached = || nodes(&self.inner.replica.read());
         let enough = async { while reached() < usize::from(wanted) && progress.changed().await.is_ok() {} };
         let _ = tokio::time::timeout(REPLICAS_WAIT, enough).await;
         match reached() {

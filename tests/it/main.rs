@@ -15,6 +15,7 @@ mod demo;
 mod durability;
 mod hostile;
 mod join;
+mod layers;
 mod partition;
 mod program;
 mod refusal;

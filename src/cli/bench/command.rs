@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::bench::figure::{Figure, table};
-use crate::cli::bench::{heal, visible, writes};
+use crate::cli::bench::{core, heal, visible, writes};
 use crate::cli::cluster::directory;
 use crate::cli::exit::Error;
 use crate::cli::output::Output;
@@ -14,21 +14,26 @@ use crate::cli::processes::{LocalCluster, Plan};
 
 /// Measure this build on this machine.
 ///
-/// Starts local clusters of 3 and of 5 real processes and measures over HTTP: how long until a write can be read
-/// everywhere, durable writes per second, bytes on the wire, how long a split takes to heal. Use a release build, and
-/// compare only figures of one machine in one run.
+/// First the core in this process: clocks, ops, reads, writes, memory, catch-up, disks, each beside what the design asks
+/// for. Then local clusters of 3 and of 5 real processes over HTTP: how long until a write can be read everywhere,
+/// durable writes per second, bytes on the wire, how long a split takes to heal. Use a release build, and compare only
+/// figures of one machine in one run.
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = "\
 Examples:
   folkmoot bench --quick
+  folkmoot bench --only core
   folkmoot bench --store redb --json > figures.json")]
 pub struct BenchArgs {
-    /// Fewer samples, a smaller heal: about half a minute
+    /// Fewer samples, a smaller heal
     #[arg(long)]
     quick: bool,
     /// Where data is kept: sled, redb or memory
     #[arg(long, value_name = "sled|redb|memory", value_parser = ["sled", "redb", "memory"])]
     store: Option<String>,
+    /// One half of the figures: those of the core, or those of whole clusters
+    #[arg(long, value_name = "core|cluster", value_parser = ["core", "cluster"])]
+    only: Option<String>,
 }
 
 /// How much is measured.
@@ -70,6 +75,33 @@ pub async fn bench(args: BenchArgs, output: Output) -> Result<(), Error> {
 }
 
 async fn measure(args: &BenchArgs, size: &Size, output: Output) -> Result<Vec<Figure>, Error> {
+    let mut figures = Vec::new();
+    let wants = |half: &str| args.only.as_deref().is_none_or(|only| only == half);
+    if wants("core") {
+        figures.extend(in_process(args.quick, output).await?);
+    }
+    if wants("cluster") {
+        figures.extend(clusters(args, size, output).await?);
+    }
+    Ok(figures)
+}
+
+/// On a thread of its own, which Ctrl-C need not wait for.
+async fn in_process(quick: bool, output: Output) -> Result<Vec<Figure>, Error> {
+    let (done, figures) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let mut figures = Vec::new();
+        let mut told = |measured: core::meter::Measured| {
+            output.say(format!("{}: {}", measured.group, measured.name));
+            figures.push(Figure::from(measured));
+        };
+        core::run("", &mut core::meter::Meter::new(quick, &mut told));
+        let _ = done.send(figures);
+    });
+    figures.await.map_err(|_| Error::Failed(String::from("the measurement of the core ended early: see above")))
+}
+
+async fn clusters(args: &BenchArgs, size: &Size, output: Output) -> Result<Vec<Figure>, Error> {
     let mut figures = Vec::new();
     output.say("3 nodes: visibility, durable writes…");
     let (cluster, _dir) = start(args, 3).await?;

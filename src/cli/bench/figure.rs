@@ -6,6 +6,9 @@ use comfy_table::{Table, presets};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::core::bench::Target;
+use super::core::meter::Measured;
+
 /// A row: what was measured, one or two values with their unit.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Figure {
@@ -16,20 +19,50 @@ pub struct Figure {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p99: Option<f64>,
     pub samples: u64,
+    /// What the design asks for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// How many times worse than that; below 1 it is met.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of_target: Option<f64>,
+}
+
+impl From<Measured> for Figure {
+    fn from(measured: Measured) -> Self {
+        let Measured { name, value, unit, target, samples, .. } = measured;
+        let (of_target, target) = (target.miss(value), (target != Target::None).then(|| target.to_string()));
+        Self { name, value, unit, p99: None, samples, target, of_target }
+    }
 }
 
 impl Figure {
     pub fn rate(name: impl Into<String>, count: u64, took: Duration) -> Self {
-        Self { name: name.into(), value: count as f64 / took.as_secs_f64(), unit: "/s", p99: None, samples: count }
+        Self {
+            name: name.into(),
+            value: count as f64 / took.as_secs_f64(),
+            unit: "/s",
+            p99: None,
+            samples: count,
+            target: None,
+            of_target: None,
+        }
     }
 
     pub fn once(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
-        Self { name: name.into(), value, unit, p99: None, samples: 1 }
+        Self { name: name.into(), value, unit, p99: None, samples: 1, target: None, of_target: None }
     }
 
     pub fn times(name: impl Into<String>, times: &Times) -> Self {
         let ms = |quantile| times.0.value_at_quantile(quantile) as f64 / 1e3;
-        Self { name: name.into(), value: ms(0.5), unit: "ms p50", p99: Some(ms(0.99)), samples: times.0.len() }
+        Self {
+            name: name.into(),
+            value: ms(0.5),
+            unit: "ms p50",
+            p99: Some(ms(0.99)),
+            samples: times.0.len(),
+            target: None,
+            of_target: None,
+        }
     }
 }
 
@@ -56,11 +89,19 @@ impl Times {
 pub fn table(figures: &[Figure]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["FIGURE", "VALUE", "UNIT", "P99", "SAMPLES"]);
+    table.set_header(["FIGURE", "VALUE", "UNIT", "TARGET", "P99", "SAMPLES"]);
     for figure in figures {
         let p99 = figure.p99.map(round).unwrap_or_default();
         let samples = figure.samples.to_string();
-        table.add_row([figure.name.clone(), round(figure.value), figure.unit.to_owned(), p99, samples]);
+        let target = figure.target.iter().zip(figure.of_target).map(|(target, miss)| format!("{target} ({miss:.1} ×)"));
+        table.add_row([
+            figure.name.clone(),
+            round(figure.value),
+            figure.unit.to_owned(),
+            target.collect(),
+            p99,
+            samples,
+        ]);
     }
     table.trim_fmt()
 }

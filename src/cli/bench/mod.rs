@@ -1,9 +1,10 @@
 //! `folkmoot bench`: the figures of this build on this machine, as a table.
 //!
-//! `figure` is one row, `visible`, `writes` and `heal` measure whole clusters of real processes over HTTP, `command`
-//! runs them in turn.
+//! `figure` is one row; `core` measures in this process; `visible`, `writes` and `heal` measure whole clusters of real
+//! processes over HTTP; `command` runs them in turn.
 
 mod command;
+mod core;
 mod figure;
 mod heal;
 mod visible;

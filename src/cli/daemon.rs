@@ -4,12 +4,10 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
-use super::handle::Node;
-use super::settings::{NodeSettings, Ready, RunError};
 use crate::api::{self, ApiSettings};
 use crate::clock::NodeId;
-use crate::engine::message::Refusal;
 use crate::net::parse_swarm_key;
+use crate::node::{Builder, Node, NodeSettings, Ready, RunError};
 
 /// How long a joining node waits to be refused before it says that it is ready.
 const REFUSAL_WAIT: Duration = Duration::from_millis(1_500);
@@ -35,7 +33,7 @@ pub async fn run(
     let node = builder(&settings)?.start().await?;
     let api = format!("http://{address}");
     node.announce(&api);
-    if let Some(error) = refusal(&node, REFUSAL_WAIT).await {
+    if let Some(error) = node.admission(REFUSAL_WAIT).await {
         node.shutdown().await;
         return Err(error);
     }
@@ -48,12 +46,12 @@ pub async fn run(
         node: node.id().to_string(),
         replica: node.replica().to_string(),
         api,
-        listen: node.inner.effects.net().map(crate::net::Handle::listen_addresses).unwrap_or_default(),
+        listen: node.listen_addresses(),
     });
     let outcome = tokio::select! {
         () = stop => Ok(()),
         () = node.stopping() => Ok(()),
-        error = late_refusal(&node) => Err(error),
+        error = node.refused() => Err(error),
     };
     let _ = close_api.send(());
     let _ = tokio::time::timeout(Duration::from_secs(2), serving).await;
@@ -61,7 +59,7 @@ pub async fn run(
     outcome
 }
 
-fn builder(settings: &NodeSettings) -> Result<super::Builder, RunError> {
+fn builder(settings: &NodeSettings) -> Result<Builder, RunError> {
     let wrong = |error: &dyn std::fmt::Display| RunError::Settings(error.to_string());
     let mut builder = Node::builder()
         .name(&settings.name)
@@ -92,45 +90,4 @@ fn builder(settings: &NodeSettings) -> Result<super::Builder, RunError> {
 
 fn is_loopback(multiaddr: &str) -> bool {
     multiaddr.starts_with("/ip4/127.") || multiaddr.starts_with("/ip6/::1/")
-}
-
-/// A newcomer hears within a moment if it may not join.
-async fn refusal(node: &Node, wait: Duration) -> Option<RunError> {
-    if !node.readiness().iter().any(|reason| reason.starts_with("no cluster")) {
-        return None;
-    }
-    let mut progress = node.inner.progress.subscribe();
-    let known = async { while node.inner.replica.read().cluster().is_none() && progress.changed().await.is_ok() {} };
-    tokio::select! {
-        error = late_refusal(node) => Some(error),
-        () = known => None,
-        () = tokio::time::sleep(wait) => None,
-    }
-}
-
-/// Resolves when a peer refuses this node for good.
-async fn late_refusal(node: &Node) -> RunError {
-    let mut refused = node.inner.refused.subscribe();
-    loop {
-        let refusal = refused.borrow_and_update().clone();
-        // A refusal by one node means little to a member that others accept.
-        let alone = node.inner.replica.read().neighbour_count() == 0;
-        match refusal {
-            Some(Refusal::NameTaken { name, by }) => {
-                return RunError::Denied(format!(
-                    "the name `{name}` is taken by the live node {by}: start this node with another --name"
-                ));
-            }
-            Some(Refusal::OtherCluster { ours }) if alone && node.inner.replica.read().config().joins => {
-                return RunError::Denied(format!(
-                    "the node at the --join address belongs to cluster {ours}, and this data directory to another: join \
-                     a node of its own cluster, or start with an empty --data-dir"
-                ));
-            }
-            _ => {}
-        }
-        if refused.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
 }
