@@ -75,12 +75,26 @@ impl World {
         &self.nodes[node].replica
     }
 
+    /// One more node, under this name.
+    pub fn join_as(&mut self, name: &str) -> usize {
+        let node = self.nodes.len();
+        self.start_as(node, Rows::new(), name.to_owned());
+        let now = self.now;
+        self.nodes[node].replica.announce_self(&[], "", now).unwrap();
+        self.carry_out(node);
+        node
+    }
+
     fn start(&mut self, node: usize, disk: Rows) {
+        self.start_as(node, disk, format!("n{node}"));
+    }
+
+    fn start_as(&mut self, node: usize, disk: Rows, name: String) {
         self.next += 1;
         let mut incarnation = [0; 16];
         incarnation[..8].copy_from_slice(&self.next.to_le_bytes());
         let config = Config {
-            name: format!("n{node}"),
+            name,
             incarnation: Incarnation(incarnation),
             found: (node == 0).then_some(ClusterId([9; 16])),
             joins: node > 0,

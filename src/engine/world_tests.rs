@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::alarm::Alarm;
 use super::io::Event;
+use super::message::Refusal;
 use super::persist::Tree;
 use super::rows::{Loaded, salvage_outbox};
 use super::world::{World, load};
@@ -23,6 +24,17 @@ fn a_write_reaches_every_node_and_reads_alike() {
         assert_eq!(world.get(node, "vms/1"), json!({"cpu": 4, "labels": ["a", "b"], "state": "on"}));
     }
     assert!(world.agree());
+}
+
+#[test]
+fn a_newcomer_under_a_taken_name_is_refused_before_it_is_a_member() {
+    let mut world = World::new(2);
+    let twin = world.join_as("n1");
+    world.settle();
+    let refused = |event: &Event| matches!(event, Event::Refused { refusal: Refusal::NameTaken { .. }, .. });
+    assert!(world.nodes[twin].events.iter().any(refused));
+    assert_eq!(world.replica(twin).cluster(), None);
+    assert_eq!(world.replica(0).members().iter().count(), 2);
 }
 
 #[test]

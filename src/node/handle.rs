@@ -231,6 +231,8 @@ impl Node {
             return Err(LeaveError::ShuttingDown);
         }
         let storage = |detail: String| LeaveError::Storage { detail };
+        // Not to be told again: it would say that this node is there.
+        *self.inner.announced_api.lock() = None;
         let farewell = self.inner.with_replica(|replica, now| replica.announce_leaving(now));
         if let Some(seq) = farewell.map_err(|error| storage(error.to_string()))? {
             let durable = self.inner.wait_durable(|| self.inner.is_durable(seq), Duration::from_secs(5)).await;

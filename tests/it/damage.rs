@@ -23,6 +23,24 @@ fn flip_bits(store: &Path) {
     fs::write(&largest, bytes).unwrap();
 }
 
+/// One flipped bit in each place where a value lies, and nothing else: no page, no length, no pointer is wrong.
+fn flip_a_bit_of(value: &str, store: &Path) {
+    let mut flipped = 0;
+    for file in files(store) {
+        let mut bytes = fs::read(&file).unwrap();
+        let places: Vec<usize> = bytes
+            .windows(value.len())
+            .enumerate()
+            .filter(|(_, at)| *at == value.as_bytes())
+            .map(|(at, _)| at)
+            .collect();
+        places.iter().for_each(|at| bytes[at + value.len() / 2] ^= 1);
+        flipped += places.len();
+        fs::write(&file, bytes).unwrap();
+    }
+    assert!(flipped > 0, "`{value}` is not in the store as it was written");
+}
+
 fn set_aside(data_dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(data_dir).unwrap().map(|entry| entry.unwrap().path());
     entries.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("store.damaged-")).collect()
@@ -101,6 +119,20 @@ async fn a_damaged_store_without_peers_is_refused_and_left_where_it_is() {
             assert_eq!(ended.stdout, "", "no ready line");
             assert!(set_aside(&data_dir).is_empty() && data_dir.join("store").join("FORMAT").exists());
         }
+    }
+}
+
+#[tokio::test]
+async fn one_flipped_bit_in_a_value_is_found_before_it_is_served() {
+    const VALUE: &str = "the quick brown fox jumps over the lazy dog";
+    for store in ["sled", "redb"] {
+        let mut cluster = Cluster::start_on(&[store]).await;
+        cluster[0].http.put("vms/fox", json!({ "text": VALUE })).await.ok();
+        cluster[0].stop().await;
+        let data_dir = cluster[0].launch.data_dir.clone();
+        flip_a_bit_of(VALUE, &data_dir.join("store"));
+        let ended = cluster[0].launch.refused().await;
+        assert!(ended.failed(INTEGRITY).contains("is damaged"), "{store}: {ended:?}");
     }
 }
 

@@ -147,6 +147,12 @@ async fn status_and_peers_show_the_cluster_and_leave_takes_a_node_out_of_it() {
     let members = cluster[0].http.cluster().await["members"].take();
     let gone = members.as_array().unwrap().iter().find(|member| member["name"] == "node-2").unwrap();
     assert_eq!(gone["state"], "left", "{gone}");
+
+    let mut alone = cluster[2].launch.clone();
+    alone.join.clear();
+    assert!(alone.refused().await.failed(6).contains("left its cluster"), "it does not come back by accident");
+    cluster.restart(2).await;
+    cluster.all_joined().await;
 }
 
 #[tokio::test]
