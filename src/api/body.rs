@@ -129,11 +129,11 @@ fn announced_bytes(headers: &HeaderMap) -> Result<Option<usize>, Problem> {
     length.map(Some).ok_or_else(|| Problem::new(Kind::BadRequest, "the Content-Length is not a number of bytes"))
 }
 
-/// What curl and others say when nobody told them what they send. It says nothing, so it is taken as JSON, or refused as
-/// JSON if it is none; a page of another origin that could send it too is refused by its `Origin`.
+/// What curl and others say when nobody told them what they send: it says nothing of the body. A page of another origin
+/// that could send it too is refused by its `Origin`.
 const UNSAID: &str = "application/x-www-form-urlencoded";
 
-/// The one of `accepts` the body is said to be. One of which nothing is said is JSON, or the only one there is to be.
+/// The one of `accepts` the body is said to be. One of which nothing is said is the only one there is to be.
 fn media_type(headers: &HeaderMap, accepts: &'static [Accepted]) -> Result<&'static str, Problem> {
     let refuse = |what: String| {
         let names: Vec<_> = accepts.iter().map(|(media, _)| *media).collect();
@@ -143,9 +143,9 @@ fn media_type(headers: &HeaderMap, accepts: &'static [Accepted]) -> Result<&'sta
     if headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
         return Err(refuse("the body is encoded, which is not understood here".to_owned()));
     }
-    let unsaid = |what: &str| {
-        let json = accepts.iter().find(|(media, _)| *media == "application/json" || accepts.len() == 1);
-        json.map(|(media, _)| *media).ok_or_else(|| refuse(what.to_owned()))
+    let unsaid = |what: &str| match accepts {
+        [(only, _)] => Ok(*only),
+        _ => Err(refuse(what.to_owned())),
     };
     let Some(given) = headers.get(header::CONTENT_TYPE) else { return unsaid("the Content-Type is missing") };
     let given = String::from_utf8_lossy(given.as_bytes()).to_ascii_lowercase();

@@ -180,6 +180,9 @@ impl Builder {
         if self.host_report {
             tokio::spawn(super::host::report(node.clone()));
         }
+        if founds {
+            node.wait_founded().await;
+        }
         node.wait_listening(self.listen.len()).await;
         node.announce("");
         Ok(node)
@@ -241,6 +244,15 @@ impl Node {
         if let Err(error) = written {
             tracing::error!(%error, "this node's member document could not be written");
         }
+    }
+
+    /// A cluster is acted upon once its id is on the disk; until then this node would call itself not ready.
+    async fn wait_founded(&self) {
+        const WAIT: Duration = Duration::from_secs(5);
+        let mut progress = self.inner.progress.subscribe();
+        let founded =
+            async { while self.inner.replica.read().cluster().is_none() && progress.changed().await.is_ok() {} };
+        let _ = tokio::time::timeout(WAIT, founded).await;
     }
 
     /// There is one more address: with a wildcard they come one by one, and later, when an interface comes up.
