@@ -3,7 +3,7 @@
 use super::alarm::Alarm;
 use super::detector::Liveness;
 use super::io::{Event, LinkId, Now, Output};
-use super::limits::{HEARTBEAT_MS, MISSING_MS, PEERS_MAX, REPORT_BYTES};
+use super::limits::HEARTBEAT_MS;
 use super::message::{Digests, Hello, Message, Refusal};
 use super::peer::{Link, Peer};
 use super::replica::Replica;
@@ -11,13 +11,13 @@ use crate::clock::{Clock, NodeId, Slot};
 
 impl Replica {
     pub(super) fn on_link_up(&mut self, peer: NodeId, link: LinkId, now: Now) {
-        if self.peers.len() >= PEERS_MAX && !self.peers.contains_key(&peer) {
+        if self.peers.len() >= self.config.limits.peers && !self.peers.contains_key(&peer) {
             self.output(Output::Disconnect { peer, link, reason: "too many peers".into() });
             return;
         }
         self.suspend_pull(peer, now);
         let record = self.peers.entry(peer).or_insert_with(|| Peer::new(now.mono_ms()));
-        record.link = Some(Link::new(link));
+        record.link = Some(Link::new(link, self.config.limits.live_window_bytes));
         let hello = self.hello();
         self.send(peer, &Message::Hello(hello));
     }
@@ -149,8 +149,9 @@ impl Replica {
 
     /// Tells those who wait for it, or who sent a lot, that it is durable here.
     pub(super) fn report_durable(&mut self) {
+        let report_bytes = self.config.limits.report_bytes;
         let waiting =
-            |peer: &Peer| peer.established().is_some_and(|link| link.report_due || link.untold_bytes >= REPORT_BYTES);
+            |peer: &Peer| peer.established().is_some_and(|link| link.report_due || link.untold_bytes >= report_bytes);
         let peers: Vec<NodeId> = self.peers.iter().filter(|(_, peer)| waiting(peer)).map(|(id, _)| *id).collect();
         for peer in peers {
             let report = self.report_for(peer);
@@ -196,12 +197,13 @@ impl Replica {
 
     /// What a peer reported and nobody delivered within a second is pulled from it.
     fn ask_for_missing(&mut self, now: Now) {
+        let missing_ms = self.config.limits.missing_ms;
         let mut wanted = Vec::new();
         for (id, peer) in &mut self.peers {
             let Some((since_ms, mark)) = &peer.missing else { continue };
             if self.state.clock.covers_all(mark) {
                 peer.missing = None;
-            } else if now.mono_ms() >= since_ms + MISSING_MS {
+            } else if now.mono_ms() >= since_ms + missing_ms {
                 peer.missing = None;
                 wanted.push(*id);
             }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::alarm::Alarm;
 use super::io::{Now, Signed};
-use super::limits::{PARKED_BATCHES_MAX, PARKED_BYTES_MAX};
+use super::limits::Limits;
 use super::replica::Replica;
 use super::rows::PortableBatch;
 use crate::clock::{Dot, NodeId, Slot};
@@ -43,8 +43,8 @@ impl Parked {
         self.bytes
     }
 
-    fn insert(&mut self, key: (Slot, u64), batch: ParkedBatch) -> bool {
-        let fits = self.batches.len() < PARKED_BATCHES_MAX && self.bytes + batch.ops.len() <= PARKED_BYTES_MAX;
+    fn insert(&mut self, key: (Slot, u64), batch: ParkedBatch, limits: &Limits) -> bool {
+        let fits = self.batches.len() < limits.parked_batches && self.bytes + batch.ops.len() <= limits.parked_bytes;
         if fits && !self.batches.contains_key(&key) {
             self.bytes += batch.ops.len();
             self.batches.insert(key, batch);
@@ -173,7 +173,7 @@ impl Replica {
         let mut writer = OpWriter::new(batch.replica, OwnSlots);
         ops.iter().zip(batch.first..).for_each(|(op, seq)| writer.push(seq, op));
         let parked = ParkedBatch { count: batch.count, signature: batch.signature, ops: writer.into_bytes(), from };
-        if self.parked.insert((batch.replica, batch.first), parked) {
+        if self.parked.insert((batch.replica, batch.first), parked, &self.config.limits) {
             self.tally.batches_parked += 1;
         } else {
             self.tally.batches_dropped += 1;
@@ -222,7 +222,7 @@ impl Replica {
                 match self.try_apply(parked.from, &batch, &ops, now) {
                     Ok(()) => progress = true,
                     Err(NotYet::Missing) if first == self.state.clock.get(slot) + 1 => {
-                        self.parked.insert(key, parked);
+                        self.parked.insert(key, parked, &self.config.limits);
                     }
                     Err(_) => {}
                 }

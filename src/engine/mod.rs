@@ -47,5 +47,6 @@ mod world_tests;
 
 pub use alarm::Alarm;
 pub use io::{Event, Input, LinkId, Now, Output, Ticket};
+pub use limits::Limits;
 pub use replica::{Config, Replica};
 pub use rows::{LoadError, Loaded, Loader};

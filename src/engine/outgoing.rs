@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::io::Now;
-use super::limits::{GROUP_BYTES_MAX, GROUP_US_MAX};
 use super::message::Message;
 use super::replica::Replica;
 use super::rows::PortableBatch;
@@ -38,20 +37,20 @@ impl Group {
     }
 
     /// Whether a transaction of `ops` more ops still fits: it must not be torn over two batches.
-    pub fn has_room_for(&self, ops: usize) -> bool {
-        self.count + ops <= OPS_MAX && self.ops.len() < GROUP_BYTES_MAX
+    pub fn has_room_for(&self, ops: usize, group_bytes: usize) -> bool {
+        self.count + ops <= OPS_MAX && self.ops.len() < group_bytes
     }
 }
 
 impl Replica {
     /// When the group must go, if it holds anything.
     pub(super) fn group_due_us(&self) -> Option<u64> {
-        (self.group.count > 0).then_some(self.group.sent_us + GROUP_US_MAX)
+        (self.group.count > 0).then_some(self.group.sent_us + self.config.limits.group_us)
     }
 
     /// Sends at once what comes after a pause; what follows quickly is grouped.
     pub(super) fn flush_group_if_due(&mut self, now: Now) {
-        let full = self.group.ops.len() >= GROUP_BYTES_MAX;
+        let full = self.group.ops.len() >= self.config.limits.group_bytes;
         if full || self.group_due_us().is_some_and(|due| due <= now.mono_us) {
             self.flush_group(now);
         }

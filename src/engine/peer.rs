@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::detector::{Detector, Liveness};
 use super::io::LinkId;
-use super::limits::{HEARTBEAT_MS, LINK_DOWN_MS, LIVE_WINDOW_BYTES};
+use super::limits::{HEARTBEAT_MS, LINK_DOWN_MS};
 use crate::clock::{Clock, ReplicaId, Slot};
 
 #[derive(Debug)]
@@ -72,14 +72,16 @@ pub struct Link {
     pub report_due: bool,
     window: VecDeque<(u64, usize)>,
     window_bytes: usize,
+    window_bytes_max: usize,
     /// The window is full: live batches are left out until the peer has caught up with what it has.
     pub lagging: bool,
 }
 
 impl Link {
-    pub fn new(id: LinkId) -> Self {
+    pub fn new(id: LinkId, window_bytes_max: usize) -> Self {
         Self {
             id,
+            window_bytes_max,
             established: false,
             greeted: false,
             contacted: false,
@@ -98,7 +100,7 @@ impl Link {
     pub fn sent(&mut self, last: u64, bytes: usize) {
         self.window.push_back((last, bytes));
         self.window_bytes += bytes;
-        self.lagging = self.window_bytes > LIVE_WINDOW_BYTES;
+        self.lagging = self.window_bytes > self.window_bytes_max;
     }
 
     /// Notes that own ops up to `seq` are durable at the peer.
@@ -108,7 +110,7 @@ impl Link {
             self.window_bytes -= bytes;
             self.window.pop_front();
         }
-        self.lagging &= self.window_bytes > LIVE_WINDOW_BYTES / 2;
+        self.lagging &= self.window_bytes > self.window_bytes_max / 2;
     }
 
     pub fn window_bytes(&self) -> usize {
@@ -122,13 +124,13 @@ mod tests {
 
     #[test]
     fn a_peer_that_does_not_acknowledge_gets_at_most_a_window_of_live_bytes() {
-        let mut link = Link::new(LinkId(1));
+        let mut link = Link::new(LinkId(1), 8 << 20);
         let mut seq = 0;
         while !link.lagging {
             seq += 1;
             link.sent(seq, 1 << 20);
         }
-        assert!(link.window_bytes() <= LIVE_WINDOW_BYTES + (1 << 20));
+        assert!(link.window_bytes() <= (8 << 20) + (1 << 20));
         link.acknowledged(1);
         assert!(link.lagging, "one acknowledged batch is not enough to go on");
         link.acknowledged(seq);

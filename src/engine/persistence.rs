@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::io::{Event, Now, Output, Ticket};
-use super::limits::{OUTBOX_BATCHES_MAX, PERSIST_RETRY_MS};
+use super::limits::PERSIST_RETRY_MS;
 use super::persist::{Tree, WriteBatch};
 use super::replica::Replica;
 use super::rows::{OutboxRow, PortableBatch, outbox_key};
@@ -26,6 +26,7 @@ pub struct Persistence {
     batches: Vec<(Vec<u8>, Vec<u8>)>,
     /// Rows of the outbox, also those of earlier starts, oldest first.
     outbox: VecDeque<OutboxRow>,
+    outbox_batches_max: usize,
     forgotten: Vec<Vec<u8>>,
 }
 
@@ -39,7 +40,7 @@ struct InFlight {
 }
 
 impl Persistence {
-    pub(super) fn new(durable: Clock, outbox: Vec<OutboxRow>) -> Self {
+    pub(super) fn new(durable: Clock, outbox: Vec<OutboxRow>, outbox_batches_max: usize) -> Self {
         Self {
             durable,
             touched: false,
@@ -49,6 +50,7 @@ impl Persistence {
             troubled: false,
             batches: Vec::new(),
             outbox: outbox.into(),
+            outbox_batches_max,
             forgotten: Vec::new(),
         }
     }
@@ -66,7 +68,7 @@ impl Persistence {
         let key = outbox_key(slot, batch.first);
         self.batches.push((key.clone(), batch.encode()));
         self.outbox.push_back(OutboxRow { last: Dot::new(slot, batch.last()), key });
-        if self.outbox.len() > OUTBOX_BATCHES_MAX {
+        if self.outbox.len() > self.outbox_batches_max {
             self.forgotten.extend(self.outbox.pop_front().map(|row| row.key));
         }
         self.touched = true;

@@ -7,7 +7,7 @@ use std::ops::Bound;
 
 use super::chunk::ChunkReader;
 use super::io::{Event, LinkId, Now};
-use super::limits::{SESSION_RESUME_MS, SESSION_STALL_MS, STAGED_BYTES_MAX};
+use super::limits::Limits;
 use super::message::{AskEntry, ClockEntry, Message};
 use super::replica::Replica;
 use super::state::StagedCell;
@@ -180,11 +180,12 @@ impl Replica {
         table: &[Slot],
         now: Now,
     ) -> Result<(), DecodeError> {
+        let staged_bytes_max = self.config.limits.staged_bytes;
         let Some(pull) = self.pull_mut(peer, session) else { return Ok(()) };
         if index as usize != pull.staged.len() || pull.start.is_none() {
             return Ok(());
         }
-        if pull.staged_bytes + body.len() > STAGED_BYTES_MAX {
+        if pull.staged_bytes + body.len() > staged_bytes_max {
             return Err(DecodeError::Bounds("the bytes of a session"));
         }
         // Checked now, so that the join at the end cannot fail half-way.
@@ -302,7 +303,8 @@ impl Replica {
     /// Gives up sessions that stall, forgets those that waited too long, and asks again where it is time.
     pub(super) fn check_pulls(&mut self, now: Now) {
         if let Some(pull) = &self.puller.current {
-            let patience_ms = if pull.link.is_some() { SESSION_STALL_MS } else { SESSION_RESUME_MS };
+            let Limits { session_stall_ms, session_resume_ms, .. } = self.config.limits;
+            let patience_ms = if pull.link.is_some() { session_stall_ms } else { session_resume_ms };
             if now.mono_ms() >= pull.touched_ms + patience_ms {
                 self.puller.retries_ms.insert(pull.peer, now.mono_ms() + RETRY_MS);
                 self.puller.current = None;

@@ -1,21 +1,21 @@
 //! What may be forgotten: removal records that every member has, and own batches that every member has.
 
 use super::io::Now;
-use super::limits::{COLLECT_MS, REMOVAL_RECORDS_MAX};
 use super::replica::Replica;
 
 impl Replica {
     /// Drops removal records that are stable. Past their bound the floor moves on without waiting for members that are
     /// away: they take the full path when they return, which rule R3 makes safe.
     pub(super) fn collect_removals(&mut self, now: Now) {
-        self.collect_due_us = now.mono_us + COLLECT_MS * 1_000;
+        self.collect_due_us = now.mono_us + self.config.limits.collect_ms * 1_000;
         let stable = self.stable();
         self.forget_delivered(&stable);
         let records = self.state.counts().removal_records;
         if records == 0 {
             return;
         }
-        let floor = if records > REMOVAL_RECORDS_MAX { self.persistence.durable.clone() } else { stable };
+        let floor =
+            if records > self.config.limits.removal_records { self.persistence.durable.clone() } else { stable };
         if !self.state.floor.covers_all(&floor) {
             self.state.raise_floor(&floor);
             self.persistence.touch();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::alarm::Alarm;
 use super::io::{Event, Input, LinkId, Now, Output, Signed};
 use super::keys::Keys;
-use super::limits::{ALARMS_MAX, REPLICAS_MAX};
+use super::limits::Limits;
 use super::live::Parked;
 use super::member::Members;
 use super::message::{Digests, Message};
@@ -43,6 +43,7 @@ pub struct Config {
     pub max_clock_skew_ms: u64,
     /// Name and version of the program, told to peers.
     pub software: String,
+    pub limits: Limits,
 }
 
 /// Counts since the start, for metrics.
@@ -118,7 +119,7 @@ impl Replica {
             parked: Parked::default(),
             puller: Puller::new(&config.incarnation),
             server: Server::default(),
-            persistence: Persistence::new(state.clock.clone(), outbox),
+            persistence: Persistence::new(state.clock.clone(), outbox, config.limits.outbox_batches),
             salvaged,
             frozen: BTreeMap::new(),
             unreachable: Vec::new(),
@@ -258,7 +259,7 @@ impl Replica {
             return;
         }
         self.tally.alarms += 1;
-        if self.alarms.len() == ALARMS_MAX {
+        if self.alarms.len() == self.config.limits.alarms {
             self.alarms.pop_front();
         }
         self.alarms.push_back((now.wall_ms, alarm.clone()));
@@ -319,7 +320,7 @@ impl Replica {
     fn on_announce(&mut self, peer: NodeId, ids: Vec<ReplicaId>, table: &[Slot]) -> Result<(), DecodeError> {
         let mut table = table.to_vec();
         for id in ids {
-            if self.state.roster.slot(&id).is_none() && self.state.roster.len() >= REPLICAS_MAX {
+            if self.state.roster.slot(&id).is_none() && self.state.roster.len() >= self.config.limits.replicas {
                 return Err(DecodeError::Bounds("the number of replicas"));
             }
             table.push(self.state.intern(id).ok_or(DecodeError::Bounds("the number of replicas"))?);

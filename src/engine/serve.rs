@@ -6,13 +6,12 @@ use std::sync::Arc;
 use super::alarm::Alarm;
 use super::chunk::ChunkWriter;
 use super::io::Now;
-use super::limits::{CHUNK_BYTES, CHUNKS_UNACKED_MAX, SERVES_MAX, SESSION_RESUME_MS};
 use super::message::{AskEntry, ClockEntry, Message};
 use super::replica::Replica;
 use crate::clock::{Clock, NodeId, ReplicaId, Slot};
 use crate::document::Document;
 
-/// The sessions this node serves: one for each peer, at most [`SERVES_MAX`].
+/// The sessions this node serves: one for each peer, at most `Limits::serves`.
 #[derive(Debug, Default)]
 pub struct Server {
     serves: BTreeMap<NodeId, Serve>,
@@ -47,12 +46,12 @@ impl Server {
 
 impl Serve {
     /// The next chunk; `true` with the last. `None` when all were made.
-    fn next_chunk(&mut self) -> Option<(bool, Vec<u8>)> {
+    fn next_chunk(&mut self, chunk_bytes: usize) -> Option<(bool, Vec<u8>)> {
         if self.finished {
             return None;
         }
         let mut chunk = ChunkWriter::new(&self.clock);
-        while chunk.len() < CHUNK_BYTES
+        while chunk.len() < chunk_bytes
             && let Some((name, document)) = self.documents.get(self.at)
         {
             let after = self.after.take();
@@ -64,7 +63,7 @@ impl Serve {
                 if self.complete || cell.entries().any(|entry| !self.clock.covers(entry.dot)) {
                     chunk.push(name, cell);
                 }
-                if chunk.len() >= CHUNK_BYTES {
+                if chunk.len() >= chunk_bytes {
                     cut = Some(cell.key.to_vec());
                     break;
                 }
@@ -97,7 +96,7 @@ impl Replica {
             self.resume_serve(peer, session, chunk, now);
             return;
         }
-        let full = self.server.serves.len() >= SERVES_MAX && !self.server.serves.contains_key(&peer);
+        let full = self.server.serves.len() >= self.config.limits.serves && !self.server.serves.contains_key(&peer);
         if full {
             self.send(peer, &Message::SyncGone { session });
             return;
@@ -201,9 +200,10 @@ impl Replica {
     }
 
     fn pump_chunks(&mut self, peer: NodeId) {
+        let limits = self.config.limits;
         while let Some(serve) = self.server.serves.get_mut(&peer)
-            && serve.unacked.len() < CHUNKS_UNACKED_MAX
-            && let Some((last, body)) = serve.next_chunk()
+            && serve.unacked.len() < limits.chunks_unacked
+            && let Some((last, body)) = serve.next_chunk(limits.chunk_bytes)
         {
             let (session, index) = (serve.session, serve.acked + serve.unacked.len() as u32);
             serve.unacked.push_back((last, body.clone()));
@@ -213,7 +213,8 @@ impl Replica {
 
     /// Forgets sessions whose receiver has been silent for too long.
     pub(super) fn expire_serves(&mut self, now: Now) {
-        self.server.serves.retain(|_, serve| now.mono_ms() < serve.touched_ms + SESSION_RESUME_MS);
+        let resume_ms = self.config.limits.session_resume_ms;
+        self.server.serves.retain(|_, serve| now.mono_ms() < serve.touched_ms + resume_ms);
     }
 
     /// The sessions served now.

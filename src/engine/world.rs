@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 
 use super::io::{Event, Input, LinkId, Now, Output, Ticket};
 use super::keys::{Ed25519, Keys};
+use super::limits::Limits;
 use super::persist::{Tree, WriteBatch};
 use super::replica::{Config, Replica};
 use super::rows::{Loaded, Loader};
@@ -101,6 +102,7 @@ impl World {
             rebuilt: self.damaged.is_some(),
             max_clock_skew_ms: 500,
             software: "test".into(),
+            limits: Limits::default(),
         };
         let keys: Arc<dyn Keys> = Arc::new(Ed25519::from_seed(&[node as u8 + 1; 32]));
         let loaded = self.damaged.take().unwrap_or_else(|| load(&disk).unwrap());

@@ -49,7 +49,7 @@ impl Replica {
             return Err(WriteError::TooLarge { ops: planned.len(), bytes });
         }
         let at = self.hybrid.stamp(now.wall_ms)?;
-        if !self.group.has_room_for(planned.len()) {
+        if !self.group.has_room_for(planned.len(), self.config.limits.group_bytes) {
             self.flush_group(now);
         }
         let seq = self.apply_own(&planned, at);

@@ -14,7 +14,7 @@ use super::open::{self, Opened};
 use super::settings::RunError;
 use crate::clock::{ClusterId, Incarnation, NodeId};
 use crate::engine::keys::{Ed25519, Keys};
-use crate::engine::{Config, Loader, Now, Replica};
+use crate::engine::{Config, Limits, Loader, Now, Replica};
 use crate::net;
 use crate::store::{DataDir, DataDirError, Memory, Store, StoreKind};
 
@@ -158,6 +158,7 @@ impl Builder {
             joins: !self.join.is_empty(),
             rebuilt: set_aside.is_some(),
             max_clock_skew_ms: self.max_clock_skew_ms,
+            limits: Limits::default(),
             software: concat!("folkmoot/", env!("CARGO_PKG_VERSION")).to_owned(),
         };
         let replica = Replica::new(config, keys.clone(), loaded, Now { wall_ms: wall_ms(), mono_us: 0 });

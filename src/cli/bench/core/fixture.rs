@@ -13,7 +13,7 @@ use crate::engine::keys::{Ed25519, Keys};
 use crate::engine::message::Message;
 use crate::engine::persist::WriteBatch;
 use crate::engine::state::State;
-use crate::engine::{Config, Input, Loaded, Now, Output, Replica, Ticket};
+use crate::engine::{Config, Input, Limits, Loaded, Now, Output, Replica, Ticket};
 
 pub const CLUSTER: ClusterId = ClusterId([9; 16]);
 const START_MS: u64 = 1_700_000_000_000;
@@ -88,6 +88,7 @@ pub fn replica(n: u8, state: State, now: Now) -> Replica {
         rebuilt: false,
         max_clock_skew_ms: 500,
         software: "bench".to_owned(),
+        limits: Limits::default(),
     };
     let keys: Arc<dyn Keys> = Arc::new(Ed25519::from_seed(&[n; 32]));
     let mut loaded = Loaded::default();
