@@ -1,19 +1,59 @@
-//! What only a simulator may ask for: a bug planted on purpose, and rare paths taken often.
+//! What only a simulator may ask of a replica: a bug planted on purpose, and rare paths taken often.
 //!
-//! In a build for use both are constants that the compiler removes; in tests, and with the feature `mutants`, they are
-//! fields of the configuration, so that one build runs every mutant.
+//! In a build for use both are constants, which the compiler removes. In tests, and with the feature `mutants`, they are
+//! part of the configuration, so that one build runs every mutant.
+
+/// Empty in a build for use.
+#[derive(Clone, Debug, Default)]
+pub struct Hooks {
+    #[cfg(any(test, feature = "mutants"))]
+    mutant: Option<Mutant>,
+    #[cfg(any(test, feature = "mutants"))]
+    rare: u8,
+    #[cfg(any(test, feature = "mutants"))]
+    chance: u64,
+}
 
 #[cfg(any(test, feature = "mutants"))]
-pub use planted::{Hooks, Mutant};
+impl Hooks {
+    /// `rare`: how often a path that is always allowed and seldom needed is taken, of 256; 0 for only when it is needed.
+    pub fn new(mutant: Option<Mutant>, rare: u8, seed: u64) -> Self {
+        Self { mutant, rare, chance: seed }
+    }
+
+    #[inline]
+    pub fn planted(&self, mutant: Mutant) -> bool {
+        self.mutant == Some(mutant)
+    }
+
+    pub fn rare(&mut self) -> bool {
+        if self.rare == 0 {
+            return false;
+        }
+        // A multiplier of Steele and Vigna for 64-bit congruential generators; the upper bits are good enough here.
+        self.chance = self.chance.wrapping_mul(0xd134_2543_de82_ef95).wrapping_add(1);
+        ((self.chance >> 56) as u8) < self.rare
+    }
+}
 
 #[cfg(not(any(test, feature = "mutants")))]
-pub use absent::{Hooks, Mutant};
+impl Hooks {
+    #[inline(always)]
+    pub fn planted(&self, _: Mutant) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    pub fn rare(&mut self) -> bool {
+        false
+    }
+}
 
 macro_rules! mutants {
-    ($($(#[doc = $doc:literal])* $variant:ident = $name:literal,)*) => {
+    ($($variant:ident, $name:literal, $what:literal;)*) => {
         /// A bug to plant. Each stands where it does its harm, as `if hooks.planted(Mutant::…)`.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-        pub enum Mutant { $($(#[doc = $doc])* $variant,)* }
+        pub enum Mutant { $(#[doc = $what] $variant,)* }
 
         impl Mutant {
             pub const ALL: &[Mutant] = &[$(Mutant::$variant,)*];
@@ -22,9 +62,9 @@ macro_rules! mutants {
                 match self { $(Mutant::$variant => $name,)* }
             }
 
-            /// What is wrong with the code once it is planted.
+            /// What the code does wrong once it is planted.
             pub fn what(self) -> &'static str {
-                match self { $(Mutant::$variant => concat!($($doc),*).trim_ascii(),)* }
+                match self { $(Mutant::$variant => $what,)* }
             }
 
             pub fn named(name: &str) -> Option<Self> {
@@ -33,101 +73,31 @@ macro_rules! mutants {
         }
     };
 }
-pub(crate) use mutants;
 
-#[cfg(any(test, feature = "mutants"))]
-mod planted {
-    /// The bug planted in one replica, and how often its rare paths are taken.
-    #[derive(Clone, Debug, Default)]
-    pub struct Hooks {
-        pub mutant: Option<Mutant>,
-        /// Of 256; 0 never takes a rare path that the state does not call for.
-        pub rare: u8,
-        /// Moves on with every draw.
-        pub chance: u64,
-    }
-
-    impl Hooks {
-        #[inline]
-        pub fn planted(&self, mutant: Mutant) -> bool {
-            self.mutant == Some(mutant)
-        }
-
-        /// Whether to take a path now that is always allowed and seldom needed.
-        pub fn rare(&mut self) -> bool {
-            if self.rare == 0 {
-                return false;
-            }
-            // The multiplier of L'Ecuyer's 64-bit congruential generator; its upper bits are good enough here.
-            self.chance = self.chance.wrapping_mul(0x27bb_2ee6_87b0_b0fd).wrapping_add(0xb504_f32d);
-            (self.chance >> 56) as u8 <= self.rare
-        }
-    }
-
-    super::mutants! {
-        /// R1: a batch is applied although a dot that it supersedes is not in the clock
-        NoCausalWait = "no-causal-wait",
-        /// R1: a batch is applied although an earlier one of its replica is missing
-        SkipGap = "skip-gap",
-        /// R2: pages of a catch-up are joined as they come, before the clock moves
-        PagesBeforeClock = "pages-before-clock",
-        /// R2: the sender's clock is taken at the end of the session instead of from its snapshot
-        ClockNotOfSnapshot = "clock-not-of-snapshot",
-        /// R3: a peer below the collection floor is served incrementally
-        FloorIgnored = "floor-ignored",
-        /// R3: the floor does not travel with catch-up
-        FloorStays = "floor-stays",
-        /// R4: a start goes on under the incarnation it had, from the seq its disk tells
-        IncarnationReused = "incarnation-reused",
-        /// R5: applying drops what loses by time
-        ApplyJudges = "apply-judges",
-        /// A partial diff is taken for a whole one: cells that were not sent are deleted
-        PartialTakenForWhole = "partial-taken-for-whole",
-        /// Removal records are pruned while a member is away
-        PrunedTooEarly = "pruned-too-early",
-        /// The digest forgets removes: two different states are called equal
-        DigestOfClockOnly = "digest-of-clock-only",
-        /// `replicas:N` is counted by what anyone passes on, not by who reports on its own connection
-        HearsayAcknowledged = "hearsay-acknowledged",
-        /// A batch that could not be applied is dropped and never asked for again
-        NeverAskedAgain = "never-asked-again",
-        /// A member lost for long is never synchronized with again
-        NoSyncOnContact = "no-sync-on-contact",
-        /// Off by one: the dot just above the clock counts as covered
-        CoversOneMore = "covers-one-more",
-        /// An acknowledgement does not wait for the disk
-        AckBeforeDisk = "ack-before-disk",
-        /// A parked batch is lost when the next one comes
-        ParkedLost = "parked-lost",
-        /// A transaction is torn over two batches
-        TornTransaction = "torn-transaction",
-        /// A batch that arrives twice is applied twice
-        AppliedTwice = "applied-twice",
-        /// Catch-up drops what the sender does not have, also where its clock does not cover it
-        JoinDropsUncovered = "join-drops-uncovered",
-        /// The disk is told of the clock before it is told of the cells
-        ClockBeforeCells = "clock-before-cells",
-        /// The bound of parked batches is not held
-        ParkingUnbounded = "parking-unbounded",
-        /// A stamp from the future is folded into the own clock
-        FutureFolded = "future-folded",
-        /// The signature of a batch that a third node passed on is not checked
-        SignatureUnchecked = "signature-unchecked",
-        /// A counter's increment supersedes the shares of other replicas
-        CounterTakesAll = "counter-takes-all",
-    }
-}
-
-#[cfg(not(any(test, feature = "mutants")))]
-mod absent {
-    /// Nothing is planted in a build for use.
-    #[derive(Clone, Copy, Debug, Default)]
-    pub struct Hooks;
-
-    impl Hooks {
-        #[inline(always)]
-        pub fn rare(&mut self) -> bool {
-            false
-        }
-    }
+mutants! {
+    NoCausalWait, "no-causal-wait", "R1: a batch is applied although a dot it supersedes is not in the clock";
+    SkipGap, "skip-gap", "R1: a batch is applied although an earlier one of its replica is missing";
+    PagesBeforeClock, "pages-before-clock", "R2: chunks are joined as they come, before the clock moves";
+    ClockNotOfSnapshot, "clock-not-of-snapshot", "R2: catch-up ends at the sender's clock of later, not at its snapshot's";
+    FloorIgnored, "floor-ignored", "R3: a peer below the collection floor is served incrementally";
+    FloorStays, "floor-stays", "R3: the floor does not travel with catch-up";
+    IncarnationReused, "incarnation-reused", "R4: a start goes on under its node's last incarnation";
+    ApplyJudges, "apply-judges", "R5: applying keeps only the latest entry of a cell";
+    PartialTakenForWhole, "partial-taken-for-whole", "a partial diff is taken for a whole one, and what it leaves out is deleted";
+    PrunedTooEarly, "pruned-too-early", "removal records are pruned while a member is away, and the floor is not raised";
+    DigestForgetsRemoves, "digest-forgets-removes", "the digest of the state stays as it was when an entry is removed";
+    HearsayAcknowledged, "hearsay-acknowledged", "`replicas:N` counts what was sent, not what was reported on the connection";
+    NeverAskedAgain, "never-asked-again", "a batch that was not applied is forgotten and never asked for";
+    NoSyncOnContact, "no-sync-on-contact", "a contact after a long absence synchronizes nothing";
+    CoversOneMore, "covers-one-more", "off by one: the dot just above the clock counts as covered";
+    AckBeforeDisk, "ack-before-disk", "a write counts as durable when it is handed to the disk";
+    ParkedLost, "parked-lost", "a parked batch is lost when it could be applied";
+    TornTransaction, "torn-transaction", "a transaction is torn over two batches";
+    AppliedTwice, "applied-twice", "a batch that comes twice is applied twice";
+    JoinDropsUncovered, "join-drops-uncovered", "catch-up drops what the sender lacks although its clock does not cover it";
+    ClockWithoutCells, "clock-without-cells", "the clock goes to the disk one write before the cells it covers";
+    ParkingUnbounded, "parking-unbounded", "the bound of parked batches is not held";
+    FutureFolded, "future-folded", "a stamp from the future moves the own clock";
+    SignatureUnchecked, "signature-unchecked", "the signature of a batch that a third node passed on is not checked";
+    RestoredDotsClaimed, "restored-dots-claimed", "a start claims one dot more of its last replica than its disk holds";
 }

@@ -19,6 +19,7 @@ pub mod alarm;
 pub mod chunk;
 pub mod detector;
 pub mod fingerprint;
+pub mod hooks;
 pub mod index;
 pub mod io;
 pub mod keys;

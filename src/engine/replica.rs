@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::alarm::Alarm;
+use super::hooks::Hooks;
 use super::io::{Event, Input, LinkId, Now, Output, Signed};
 use super::keys::Keys;
 use super::limits::Limits;
@@ -44,6 +45,7 @@ pub struct Config {
     /// Name and version of the program, told to peers.
     pub software: String,
     pub limits: Limits,
+    pub hooks: Hooks,
 }
 
 /// Counts since the start, for metrics.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 
+use super::hooks::Hooks;
 use super::io::{Event, Input, LinkId, Now, Output, Ticket};
 use super::keys::{Ed25519, Keys};
 use super::limits::Limits;
@@ -103,6 +104,7 @@ impl World {
             max_clock_skew_ms: 500,
             software: "test".into(),
             limits: Limits::default(),
+            hooks: Hooks::default(),
         };
         let keys: Arc<dyn Keys> = Arc::new(Ed25519::from_seed(&[node as u8 + 1; 32]));
         let loaded = self.damaged.take().unwrap_or_else(|| load(&disk).unwrap());

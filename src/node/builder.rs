@@ -13,6 +13,7 @@ use super::handle::{Inner, Node};
 use super::open::{self, Opened};
 use super::settings::RunError;
 use crate::clock::{ClusterId, Incarnation, NodeId};
+use crate::engine::hooks::Hooks;
 use crate::engine::keys::{Ed25519, Keys};
 use crate::engine::{Config, Limits, Loader, Now, Replica};
 use crate::net;
@@ -159,6 +160,7 @@ impl Builder {
             rebuilt: set_aside.is_some(),
             max_clock_skew_ms: self.max_clock_skew_ms,
             limits: Limits::default(),
+            hooks: Hooks::default(),
             software: concat!("folkmoot/", env!("CARGO_PKG_VERSION")).to_owned(),
         };
         let replica = Replica::new(config, keys.clone(), loaded, Now { wall_ms: wall_ms(), mono_us: 0 });

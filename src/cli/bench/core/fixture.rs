@@ -9,6 +9,7 @@ use crate::crdt::{FieldKind, Value};
 use crate::document::CellKey;
 use crate::document::batch::{Dots, OpRef};
 use crate::document::view::EXISTENCE_KEY;
+use crate::engine::hooks::Hooks;
 use crate::engine::keys::{Ed25519, Keys};
 use crate::engine::message::Message;
 use crate::engine::persist::WriteBatch;
@@ -89,6 +90,7 @@ pub fn replica(n: u8, state: State, now: Now) -> Replica {
         max_clock_skew_ms: 500,
         software: "bench".to_owned(),
         limits: Limits::default(),
+        hooks: Hooks::default(),
     };
     let keys: Arc<dyn Keys> = Arc::new(Ed25519::from_seed(&[n; 32]));
     let mut loaded = Loaded::default();
