@@ -55,6 +55,7 @@ pub mod clock;
 pub mod crdt;
 pub mod document;
 pub mod engine;
+pub mod sim;
 
 #[cfg(feature = "node")]
 pub mod api;

@@ -27,6 +27,20 @@ pub enum Alarm {
     Diverged { peer: NodeIdText },
 }
 
+impl Alarm {
+    /// Its name in JSON, in metrics and in scenarios.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Alarm::RolledBack { .. } => "rolled_back",
+            Alarm::Cloned { .. } => "cloned",
+            Alarm::Forked { .. } => "forked",
+            Alarm::Forged { .. } => "forged",
+            Alarm::Skewed { .. } => "skewed",
+            Alarm::Diverged { .. } => "diverged",
+        }
+    }
+}
+
 /// A node id, as text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct NodeIdText(pub String);

@@ -99,5 +99,6 @@ mutants! {
     ParkingUnbounded, "parking-unbounded", "the bound of parked batches is not held";
     FutureFolded, "future-folded", "a stamp from the future moves the own clock";
     SignatureUnchecked, "signature-unchecked", "the signature of a batch that a third node passed on is not checked";
+    CreationNotAwaited, "creation-not-awaited", "a write of a document does not wait for the document's creation";
     RestoredDotsClaimed, "restored-dots-claimed", "a start claims one dot more of its last replica than its disk holds";
 }

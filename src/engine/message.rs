@@ -114,6 +114,24 @@ const SYNC_GONE: u8 = 11;
 const BATCH_PROMPT: u8 = 12;
 
 impl Message<'_> {
+    /// What kind of message these bytes are, for people and for counting.
+    pub fn kind(bytes: &[u8]) -> &'static str {
+        match bytes.get(1) {
+            Some(&HELLO) => "hello",
+            Some(&REFUSE) => "refuse",
+            Some(&ANNOUNCE) => "announce",
+            Some(&BATCH | &BATCH_PROMPT) => "batch",
+            Some(&REPORT) => "report",
+            Some(&HEARTBEAT) => "heartbeat",
+            Some(&SYNC_REQUEST) => "sync request",
+            Some(&SYNC_START) => "sync start",
+            Some(&SYNC_CHUNK) => "sync chunk",
+            Some(&SYNC_ACK) => "sync ack",
+            Some(&SYNC_GONE) => "sync gone",
+            _ => "noise",
+        }
+    }
+
     /// Encodes with this node's own slots.
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();

@@ -87,6 +87,7 @@ impl Replica {
             let Some(link) = self.peers.get_mut(&peer).and_then(|peer| peer.link.as_mut()) else { continue };
             if !link.lagging {
                 link.sent(last, message.len());
+                self.tally.windows_closed += u64::from(link.lagging);
                 self.send_bytes(peer, message.clone());
             }
         }

@@ -163,6 +163,11 @@ impl Replica {
         }
     }
 
+    /// Own batches kept for members that may not have them.
+    pub fn outbox_len(&self) -> usize {
+        self.persistence.outbox.len()
+    }
+
     pub fn durable(&self) -> &Clock {
         &self.persistence.durable
     }

@@ -9,6 +9,7 @@ impl Replica {
     pub(super) fn collect_removals(&mut self, now: Now) {
         self.collect_due_us = now.mono_us + self.config.limits.collect_ms * 1_000;
         let stable = self.stable();
+        self.settled.clone_from(&stable);
         self.forget_delivered(&stable);
         let records = self.state.counts().removal_records;
         if records == 0 {

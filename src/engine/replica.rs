@@ -23,7 +23,7 @@ use super::rows::Loaded;
 use super::schemas::Schemas;
 use super::serve::Server;
 use super::state::State;
-use crate::clock::{ClusterId, HybridClock, Incarnation, NodeId, ReplicaId, Slot};
+use crate::clock::{Clock, ClusterId, HybridClock, Incarnation, NodeId, ReplicaId, Slot};
 use crate::document::batch::{FullIds, Naming, OpWriter};
 use crate::document::codec::DecodeError;
 
@@ -66,6 +66,10 @@ pub struct Tally {
     pub cells_pulled: u64,
     pub bytes_pulled: u64,
     pub serves: u64,
+    pub windows_closed: u64,
+    pub floors_raised: u64,
+    /// ... because there were too many removal records, not because every member had them.
+    pub floors_forced: u64,
     pub alarms: u64,
 }
 
@@ -92,6 +96,8 @@ pub struct Replica {
     pub(super) salvaged: Vec<(ReplicaId, Vec<u8>)>,
     /// Replicas whose further batches are refused: a fork or a forgery was seen.
     pub(super) frozen: BTreeMap<Slot, ()>,
+    /// What every member had on its disk when this was last looked at.
+    pub(super) settled: Clock,
     pub(super) unreachable: Vec<NodeId>,
     pub(super) heartbeat_due_us: u64,
     pub(super) collect_due_us: u64,
@@ -124,6 +130,7 @@ impl Replica {
             persistence: Persistence::new(state.clock.clone(), outbox, config.limits.outbox_batches),
             salvaged,
             frozen: BTreeMap::new(),
+            settled: Clock::new(),
             unreachable: Vec::new(),
             heartbeat_due_us: now.mono_us,
             collect_due_us: now.mono_us,

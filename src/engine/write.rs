@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use super::hooks::Mutant;
 use super::io::Now;
 use super::replica::Replica;
 use crate::clock::{Dot, HybridTime, SkewError};
 use crate::document::batch::{BATCH_BYTES_MAX, Dots, OPS_MAX, OpRef};
 use crate::document::cell::{EntryRef, apply_op};
 use crate::document::plan::{PlanError, PlannedOp, Planner, Write, plan};
+use crate::document::view::EXISTENCE_KEY;
 use crate::document::{Address, AddressError, Document};
 
 /// Why nothing was written.
@@ -92,6 +94,9 @@ impl Replica {
             let document = ahead.get(address.as_str()).or_else(|| self.state.document(address.as_str()));
             plan(document, planner, write, &mut ops)
                 .map_err(|cause| WriteError::Plan { address: address.clone(), cause })?;
+            if let (Some(first), Some(document)) = (ops.first_mut(), document) {
+                self.build_on_existence(document, &mut first.supersedes);
+            }
             if writes[n + 1..].iter().any(|(later, _)| later == address) {
                 let next = self.state.clock.get(self.slot) + all.len() as u64 + 1;
                 let document = document.cloned().unwrap_or_default();
@@ -100,6 +105,23 @@ impl Replica {
             all.extend(ops.drain(..).map(|op| (address, op)));
         }
         Ok(all)
+    }
+
+    /// A write of a document that exists builds on its creation: it names the creation's dots too, so that no node
+    /// applies the one without the other (rule R1). They lie in another cell, so naming them supersedes nothing. A node
+    /// that saw an increment before the document it counts in would take the document for a new one, and begin it anew.
+    fn build_on_existence(&self, document: &Document, supersedes: &mut Vec<Dot>) {
+        if self.config.hooks.planted(Mutant::CreationNotAwaited) {
+            return;
+        }
+        let creation = document.cell(EXISTENCE_KEY).into_iter().flat_map(|cell| cell.valued()).map(|entry| entry.dot);
+        // What every member has, and what comes before in this replica's own order, is not waited for.
+        let unsettled = creation.filter(|dot| dot.slot() != self.slot && !self.settled.covers(*dot));
+        for dot in unsettled {
+            if !supersedes.contains(&dot) {
+                supersedes.push(dot);
+            }
+        }
     }
 
     /// `document` as it will be once `ops` have the dots from `next` on.

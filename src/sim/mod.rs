@@ -1,0 +1,65 @@
+//! Floor 7: the deterministic simulator. It drives the same [`Replica`](crate::engine::Replica) that a node runs, under
+//! virtual time, on disks and networks that fail on purpose, and holds it to the invariants at every step.
+//!
+//! ```
+//! use folkmoot::sim::{How, Scenario, run};
+//!
+//! let scenario = Scenario::parse(
+//!     r#"
+//!     version = 1
+//!     name = "two-sides"
+//!     [[fault]]
+//!     at = "1s"
+//!     kind = "partition"
+//!     groups = [[0], [1, 2]]
+//!     heal = "3s"
+//!     "#,
+//! )?;
+//! let outcome = run(&scenario, 1, How::default());
+//! assert_eq!(outcome.finding, None);
+//! assert_eq!(outcome.hash, run(&scenario, 1, How::default()).hash, "a seed replays to the byte");
+//! # Ok::<(), folkmoot::sim::ScenarioError>(())
+//! ```
+//!
+//! | | |
+//! |---|---|
+//! | [`scenario`], [`fault`], [`duration`] | what a file says |
+//! | [`plan`] | what one seed makes of it |
+//! | [`mod@run`] | the two acts, and what came of them |
+//! | `world`, `links`, `life`, `client` | the queue; the transport; processes and disks' answers; clients |
+//! | [`network`], [`disk`], [`host`], [`keys`], [`chance`] | the parts a world is made of |
+//! | `inject`, `hostile` | faults as they happen; a member that does what it must not |
+//! | [`workload`] | what clients write |
+//! | [`oracle`] | the invariants, one file each |
+//! | [`probe`], [`trace`] | what ought to happen sometimes; what did happen |
+//!
+//! Nothing here does I/O, reads a clock or draws from anything but the seed.
+
+pub mod chance;
+mod client;
+pub mod disk;
+pub mod duration;
+pub mod fault;
+pub mod host;
+mod hostile;
+mod inject;
+pub mod keys;
+mod life;
+mod links;
+pub mod network;
+pub mod oracle;
+pub mod plan;
+pub mod probe;
+pub mod run;
+pub mod scenario;
+#[cfg(test)]
+mod tests;
+pub mod trace;
+pub mod workload;
+mod world;
+
+pub use oracle::Finding;
+pub use plan::Plan;
+pub use run::{How, Outcome, run, run_plan};
+pub use scenario::{Scenario, ScenarioError};
+pub use world::{HookChoice, Tally};

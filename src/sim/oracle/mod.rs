@@ -1,0 +1,49 @@
+//! Oracles: what must hold whatever happens, one file for each invariant. They watch from outside, through what a
+//! replica shows, and keep their own books of what was written ([`ledger`]).
+//!
+//! | invariant | held by |
+//! |---|---|
+//! | state is the join of the ops in the clock, at every step, by every path | [`state`] |
+//! | a batch is visible as a whole or not at all | [`state`] |
+//! | no dot is issued twice with different content; an own clock has no gaps | [`ledger`] |
+//! | an acknowledged write is not lost while its durability holds | [`durability`] |
+//! | a removed entry does not come back | [`removal`] |
+//! | a reader with a session does not go back in time | [`session`] |
+//! | a counter is the sum of the increments its clock covers | [`counter`] |
+//! | buffers are bounded | [`bounds`] |
+//! | equal clocks, equal states, equal bytes, within a bounded time | [`agreement`] |
+//!
+//! Ballots and locks bring theirs along.
+
+pub mod agreement;
+pub mod bounds;
+pub mod counter;
+pub mod durability;
+pub mod ledger;
+pub mod removal;
+pub mod session;
+pub mod state;
+
+use serde::Serialize;
+
+/// What an oracle found to be wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    pub oracle: &'static str,
+    pub node: usize,
+    pub at_us: u64,
+    pub text: String,
+}
+
+/// A finding before it is known where and when.
+pub type Verdict = Result<(), Wrong>;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    pub oracle: &'static str,
+    pub text: String,
+}
+
+pub(super) fn wrong(oracle: &'static str, text: impl Into<String>) -> Verdict {
+    Err(Wrong { oracle, text: text.into() })
+}

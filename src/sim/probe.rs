@@ -1,0 +1,84 @@
+//! Probes: what ought to happen sometimes. A run of many seeds in which one never does, tests less than it seems to.
+
+use std::collections::BTreeMap;
+
+macro_rules! probes {
+    ($($variant:ident, $name:literal;)*) => {
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+        pub enum Probe { $($variant,)* }
+
+        impl Probe {
+            pub const ALL: &[Probe] = &[$(Probe::$variant,)*];
+
+            pub fn name(self) -> &'static str {
+                match self { $(Probe::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+probes! {
+    LinkBroke, "a link breaks while messages are under way";
+    LinkReplaced, "a link is replaced while the other end still holds the old one";
+    SessionBroke, "a catch-up session breaks off in the middle";
+    FullPath, "a peer below the floor takes the full path";
+    BatchParked, "a batch waits for an earlier one";
+    BatchDropped, "there is no room to park a batch";
+    BatchDuplicate, "a batch comes twice";
+    WindowClosed, "a peer lags and is left to catch up";
+    CrashInFlight, "power is cut while a write is under way";
+    InFlightKept, "... and the write had reached the disk";
+    StoreDamaged, "a damaged store is found at a start";
+    Rebuilt, "a store is rebuilt from peers";
+    Salvaged, "own batches are read back from a damaged store";
+    RolledBack, "a peer notices a restored disk";
+    Cloned, "two processes under one identity are noticed";
+    Forked, "two batches under one dot are noticed";
+    Forged, "a batch with a wrong signature is noticed";
+    Skewed, "a stamp from the future is noticed";
+    ClockBehind, "a write is refused because the clock fell behind";
+    StorageFailed, "a disk fails";
+    StorageRecovered, "a disk works again";
+    FloorRaised, "removal records become stable and go";
+    FloorForced, "there are too many removal records, and they go";
+    Siblings, "two values stand side by side";
+    Partitioned, "a node says that it cannot reach members";
+    AckUnknown, "a client never learns what became of its write";
+    SessionWaits, "a node is behind a client's session, and must not answer";
+    SessionMoved, "a client reads at another node than before";
+    MalformedPeer, "a peer is hung up on";
+    LinkHalfOpen, "one end believes in a link that the other gave up";
+    Left, "a member leaves for good";
+}
+
+/// How often each was reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Probes {
+    counts: BTreeMap<Probe, u64>,
+}
+
+impl Probes {
+    pub fn reached(&mut self, probe: Probe) {
+        *self.counts.entry(probe).or_default() += 1;
+    }
+
+    pub fn reached_if(&mut self, probe: Probe, holds: bool) {
+        if holds {
+            self.reached(probe);
+        }
+    }
+
+    pub fn count(&self, probe: Probe) -> u64 {
+        self.counts.get(&probe).copied().unwrap_or(0)
+    }
+
+    pub fn add(&mut self, other: &Probes) {
+        for (probe, count) in &other.counts {
+            *self.counts.entry(*probe).or_default() += count;
+        }
+    }
+
+    pub fn missed(&self) -> Vec<Probe> {
+        Probe::ALL.iter().copied().filter(|probe| self.count(*probe) == 0).collect()
+    }
+}

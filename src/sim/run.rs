@@ -1,0 +1,183 @@
+//! One run of one seed, in two acts: hurt it, then heal it and demand that everything agrees in time.
+
+use serde::Serialize;
+
+use super::oracle::{Finding, agreement, wrong};
+use super::plan::Plan;
+use super::probe::Probes;
+use super::scenario::{Expectation, Scenario};
+use super::trace::{Entry, Trace};
+use super::workload::COUNTER;
+use super::world::{HookChoice, Tally, World};
+
+/// Unless the scenario says otherwise.
+const CONVERGED_WITHIN_MS: u64 = 30_000;
+/// How often the second act looks whether all agree, ms.
+const LOOK_MS: u64 = 20;
+
+/// What came of one seed.
+#[derive(Debug)]
+pub struct Outcome {
+    pub seed: u64,
+    /// The same for every run of this seed by this build.
+    pub hash: u64,
+    pub finding: Option<Finding>,
+    /// Virtual time, µs.
+    pub took_us: u64,
+    /// From the last heal and the last write until all agreed, µs.
+    pub converged_us: Option<u64>,
+    pub tally: Tally,
+    pub probes: Probes,
+    pub plan: Plan,
+    pub entries: Vec<Entry>,
+    /// Entries beyond what is kept.
+    pub dropped: u64,
+}
+
+/// How to run a seed.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct How {
+    /// Keep every step, to be shown.
+    pub record: bool,
+    #[serde(skip)]
+    pub hooks: HookChoice,
+}
+
+/// Runs one seed of a scenario.
+pub fn run(scenario: &Scenario, seed: u64, how: How) -> Outcome {
+    run_plan(Plan::new(scenario, seed), how)
+}
+
+/// Runs what a seed was expanded to, or what became of that.
+pub fn run_plan(plan: Plan, how: How) -> Outcome {
+    let trace = if how.record { Trace::recording() } else { Trace::default() };
+    let mut world = World::new(plan, how.hooks, trace);
+    let scenario = &world.plan.scenario;
+    let hurt_ms = scenario.healed_ms().max(scenario.workload.until.0);
+    world.run_until(hurt_ms * 1_000);
+    world.heal_all();
+    let converged_us = world.second_act(hurt_ms * 1_000);
+    world.outcome(converged_us)
+}
+
+impl World {
+    /// Waits until all that stay agree, then holds them to it.
+    fn second_act(&mut self, healed_us: u64) -> Option<u64> {
+        let within = self.plan.scenario.expects.iter().filter(|expect| expect.oracle == Expectation::Converged);
+        let within_ms = within.filter_map(|expect| expect.within).map(|ms| ms.0).max().unwrap_or(CONVERGED_WITHIN_MS);
+        let deadline_us = healed_us + within_ms * 1_000;
+        while self.finding.is_none() && !self.agreed() && self.now_us < deadline_us {
+            self.run_until((self.now_us + LOOK_MS * 1_000).min(deadline_us));
+        }
+        if self.finding.is_some() {
+            return None;
+        }
+        if !self.agreed() {
+            let text = self.disagreement(within_ms);
+            self.judge(0, wrong("liveness", text));
+            return None;
+        }
+        let converged_us = self.now_us - healed_us;
+        // What was agreed upon holds, and is on every disk.
+        self.run_until(self.now_us + 1_500_000);
+        self.check_end();
+        Some(converged_us)
+    }
+
+    fn stayers(&self) -> Vec<usize> {
+        (0..self.hosts.len()).filter(|host| self.hosts[*host].stays).collect()
+    }
+
+    fn agreed(&self) -> bool {
+        let stayers = self.stayers();
+        let replicas = stayers.iter().filter_map(|host| self.hosts[*host].replica());
+        let up = replicas.clone().count() == stayers.len();
+        let members = replicas.clone().all(|replica| replica.cluster().is_some());
+        up && members && agreement::agree(replicas)
+    }
+
+    fn disagreement(&self, within_ms: u64) -> String {
+        let mut text = format!("not all agree {within_ms} ms after the last heal and the last write:");
+        for host in self.stayers() {
+            let shown = match self.hosts[host].replica() {
+                None => "down".to_owned(),
+                Some(replica) if replica.cluster().is_none() => "without a cluster".to_owned(),
+                Some(replica) => {
+                    let digests = replica.digests();
+                    format!("clock {:08x} state {:08x}", digests.clock as u32, digests.state as u32)
+                }
+            };
+            text.push_str(&format!(" n{host} {shown};"));
+        }
+        text
+    }
+
+    fn check_end(&mut self) {
+        let stayers = self.stayers();
+        if self.finding.is_none() && !self.agreed() {
+            self.judge(0, wrong("agreement", "nodes that agreed no longer do, though nobody wrote"));
+        }
+        let verdict = agreement::check_bytes(stayers.iter().filter_map(|host| self.hosts[*host].replica()));
+        self.judge(0, verdict);
+        let in_use: Vec<_> = stayers.iter().map(|host| self.disk_epoch(*host)).collect();
+        for host in stayers {
+            self.collect_probes(host);
+            let Some(process) = &self.hosts[host].process else { continue };
+            let mut verdict = process.shadow.check_entries(&process.replica, &self.ledger);
+            verdict = verdict.and_then(|()| self.clients.sums.check_all(COUNTER, &process.replica, &process.shadow));
+            if !process.shadow.is_blind() {
+                verdict = verdict.and_then(|()| self.promises.check_end(&in_use, &process.shadow, &self.ledger));
+            }
+            self.judge(host, verdict);
+            self.check_disk(host);
+        }
+        self.check_expectations();
+    }
+
+    /// What the disk holds reads back to what the node holds.
+    fn check_disk(&mut self, host: usize) {
+        let Some(replica) = self.hosts[host].replica() else { return };
+        let verdict = match self.hosts[host].disk.load() {
+            Ok(loaded) if loaded.state.digest() == replica.state().digest() => Ok(()),
+            Ok(_) => wrong("durability", "long after the last write the disk holds another state than the node"),
+            Err(damage) => wrong("durability", format!("the disk does not read back: {damage}")),
+        };
+        self.judge(host, verdict);
+    }
+
+    fn check_expectations(&mut self) {
+        for expect in self.plan.scenario.expects.clone() {
+            let met = match expect.oracle {
+                Expectation::Converged => true,
+                Expectation::Alarm => {
+                    let kind = expect.kind.clone().unwrap_or_default();
+                    self.alarms.iter().any(|(_, alarm)| alarm.kind() == kind)
+                }
+                Expectation::FullReconcile => self.tally.full_paths > 0,
+                Expectation::Rebuilt => self.tally.rebuilt > 0,
+            };
+            if !met {
+                let what = serde_json::to_string(&expect).unwrap_or_default();
+                self.judge(0, wrong("expectation", format!("did not come about: {what}")));
+            }
+        }
+    }
+
+    fn outcome(mut self, converged_us: Option<u64>) -> Outcome {
+        self.probes.reached_if(super::probe::Probe::AckUnknown, self.promises.unknown > 0);
+        let hash = self.trace.hash();
+        let (entries, dropped) = self.trace.into_entries();
+        Outcome {
+            seed: self.plan.seed,
+            hash,
+            finding: self.finding,
+            took_us: self.now_us,
+            converged_us,
+            tally: self.tally,
+            probes: self.probes,
+            plan: self.plan,
+            entries,
+            dropped,
+        }
+    }
+}

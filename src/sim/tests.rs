@@ -1,0 +1,55 @@
+//! The scenarios, a few seeds each, and what makes their results worth something.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::run::{How, run};
+use super::scenario::Scenario;
+
+fn scenario_files() -> Vec<PathBuf> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("simulations");
+    let files = fs::read_dir(dir).unwrap().map(|file| file.unwrap().path());
+    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
+    files.sort();
+    files
+}
+
+fn scenarios() -> Vec<Scenario> {
+    let read = |path: &PathBuf| {
+        let text = fs::read_to_string(path).unwrap();
+        Scenario::parse(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    };
+    scenario_files().iter().map(read).collect()
+}
+
+#[test]
+fn a_seed_replays_to_the_byte() {
+    for scenario in scenarios() {
+        let hash = |seed| run(&scenario, seed, How::default()).hash;
+        assert_eq!(hash(1), hash(1), "{}", scenario.name);
+        assert_ne!(hash(1), hash(2), "{}", scenario.name);
+    }
+}
+
+#[test]
+fn every_scenario_holds() {
+    for scenario in scenarios() {
+        for seed in 1..=25 {
+            let outcome = run(&scenario, seed, How::default());
+            assert_eq!(outcome.finding, None, "{} seed {seed}: {:?}", scenario.name, outcome.plan.drawn);
+        }
+    }
+}
+
+#[test]
+#[ignore = "prints one run: FOLKMOOT_SIM=scenario:seed"]
+fn show() {
+    let asked = std::env::var("FOLKMOOT_SIM").unwrap();
+    let (name, seed) = asked.split_once(':').unwrap();
+    let scenario = scenarios().into_iter().find(|scenario| scenario.name == name).unwrap();
+    let outcome = run(&scenario, seed.parse().unwrap(), How { record: true, ..How::default() });
+    for entry in &outcome.entries {
+        println!("{:>10} n{} {:?} {:?} {}", entry.at_us, entry.node, entry.peer, entry.what, entry.text);
+    }
+    println!("{}\n{:?}\n{:?}", outcome.plan.scenario.to_toml(), outcome.finding, outcome.tally);
+}
