@@ -126,16 +126,17 @@ impl World {
         let Some(process) = &mut self.hosts[host].process else { return };
         let me = self.ledger.number(&process.replica.id());
         let replica = &process.replica;
-        let done: Vec<Waiting> = process
-            .waiting
-            .iter()
-            .copied()
-            .filter(|waiting| replica.replicated(waiting.seq) >= waiting.disks)
-            .collect();
+        let own = replica.state().roster.slot(&replica.id());
+        let here = own.map_or(0, |own| replica.durable().get(own));
+        let is_done = |waiting: &Waiting| match waiting.disks {
+            1 => here >= waiting.seq,
+            disks => replica.replicated(waiting.seq) >= disks,
+        };
+        let done: Vec<Waiting> = process.waiting.iter().copied().filter(is_done).collect();
         if done.is_empty() {
             return;
         }
-        process.waiting.retain(|waiting| replica.replicated(waiting.seq) < waiting.disks);
+        process.waiting.retain(|waiting| !is_done(waiting));
         for waiting in done {
             let dot: GlobalDot = (me, waiting.seq);
             self.trace.step(self.now_us, host, What::Acknowledged, waiting.seq);

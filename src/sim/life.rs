@@ -16,6 +16,9 @@ use crate::document::plan::Write;
 use crate::engine::hooks::{Hooks, Mutant};
 use crate::engine::{Config, Input, Loaded, Replica, Ticket};
 
+/// The first host founds it, again if it forgot.
+const CLUSTER: ClusterId = ClusterId([7; 16]);
+
 impl World {
     pub(super) fn add_host(&mut self) -> usize {
         let index = self.hosts.len();
@@ -99,7 +102,7 @@ impl World {
         Config {
             name: self.hosts[host].name.clone(),
             incarnation: Incarnation(incarnation),
-            found: (host == 0 && self.hosts[0].life <= 1).then_some(ClusterId([7; 16])),
+            found: (host == 0).then_some(CLUSTER),
             joins: host > 0,
             rebuilt: std::mem::take(&mut self.hosts[host].was_rebuilt),
             max_clock_skew_ms: 500,
@@ -128,7 +131,7 @@ impl World {
         self.probes.reached(Probe::Rebuilt);
         self.probes.reached_if(Probe::Salvaged, !loaded.salvaged.is_empty());
         // The founder of a cluster that forgot which it was must not found another.
-        loaded.cluster = loaded.cluster.or((host == 0).then_some(ClusterId([7; 16])));
+        loaded.cluster = loaded.cluster.or((host == 0).then_some(CLUSTER));
         loaded
     }
 

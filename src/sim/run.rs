@@ -1,5 +1,7 @@
 //! One run of one seed, in two acts: hurt it, then heal it and demand that everything agrees in time.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use serde::Serialize;
 
 use super::oracle::{Finding, agreement, wrong};
@@ -48,8 +50,17 @@ pub fn run(scenario: &Scenario, seed: u64, how: How) -> Outcome {
     run_plan(Plan::new(scenario, seed), how)
 }
 
-/// Runs what a seed was expanded to, or what became of that.
+/// Runs what a seed was expanded to, or what became of that. A panic in the code under test is a finding like others.
 pub fn run_plan(plan: Plan, how: How) -> Outcome {
+    let again = plan.clone();
+    catch_unwind(AssertUnwindSafe(|| run_acts(plan, how))).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default();
+        Outcome::panicked(again, text)
+    })
+}
+
+fn run_acts(plan: Plan, how: How) -> Outcome {
     let trace = if how.record { Trace::recording() } else { Trace::default() };
     let mut world = World::new(plan, how.hooks, trace);
     let scenario = &world.plan.scenario;
@@ -58,6 +69,24 @@ pub fn run_plan(plan: Plan, how: How) -> Outcome {
     world.heal_all();
     let converged_us = world.second_act(hurt_ms * 1_000);
     world.outcome(converged_us)
+}
+
+impl Outcome {
+    /// Nothing is left of the world but what was known before.
+    fn panicked(plan: Plan, text: String) -> Self {
+        Self {
+            seed: plan.seed,
+            hash: 0,
+            finding: Some(Finding { oracle: "panic", node: 0, at_us: 0, text }),
+            took_us: 0,
+            converged_us: None,
+            tally: Tally::default(),
+            probes: Probes::default(),
+            plan,
+            entries: Vec::new(),
+            dropped: 0,
+        }
+    }
 }
 
 impl World {

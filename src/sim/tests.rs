@@ -53,3 +53,29 @@ fn show() {
     }
     println!("{}\n{:?}\n{:?}", outcome.plan.scenario.to_toml(), outcome.finding, outcome.tally);
 }
+
+#[test]
+#[ignore = "many seeds: FOLKMOOT_SIM=scenario:first:last"]
+fn survey() {
+    let asked = std::env::var("FOLKMOOT_SIM").unwrap();
+    let parts: Vec<&str> = asked.split(':').collect();
+    let (first, last): (u64, u64) = (parts[1].parse().unwrap(), parts[2].parse().unwrap());
+    let started = std::time::Instant::now();
+    let mut probes = super::probe::Probes::default();
+    for scenario in scenarios().into_iter().filter(|scenario| parts[0] == "all" || scenario.name == parts[0]) {
+        let (mut worst, mut failed) = (0, 0);
+        for seed in first..=last {
+            let outcome = run(&scenario, seed, How::default());
+            probes.add(&outcome.probes);
+            worst = worst.max(outcome.converged_us.unwrap_or(0));
+            if let Some(finding) = outcome.finding {
+                failed += 1;
+                if failed < 12 {
+                    println!("{} {seed} n{} {}: {:.300}", scenario.name, finding.node, finding.oracle, finding.text);
+                }
+            }
+        }
+        println!("{}: {failed} failed, slowest {} ms, {:?}", scenario.name, worst / 1000, started.elapsed());
+    }
+    println!("missed {:?}", probes.missed());
+}
