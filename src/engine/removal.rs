@@ -15,9 +15,11 @@ impl Replica {
         if records == 0 {
             return;
         }
-        let floor =
-            if records > self.config.limits.removal_records { self.persistence.durable.clone() } else { stable };
+        let forced = records > self.config.limits.removal_records;
+        let floor = if forced { self.persistence.durable.clone() } else { stable };
         if !self.state.floor.covers_all(&floor) {
+            self.tally.floors_raised += 1;
+            self.tally.floors_forced += u64::from(forced);
             self.state.raise_floor(&floor);
             self.persistence.touch();
         }

@@ -98,8 +98,9 @@ impl World {
 
     /// Puts a message on its way.
     pub(super) fn dispatch(&mut self, from: usize, to: usize, link: u64, message: Arc<[u8]>) {
-        // The names of replicas and the first words come before whatever needs them.
-        let must = matches!(Message::kind(&message), "hello" | "refuse" | "announce");
+        // Windows leave out batches, relays double and delay them, and what heartbeats say is said again. Whatever else
+        // is on a link comes once and in turn, as on the transport's streams.
+        let must = !matches!(Message::kind(&message), "batch" | "report" | "heartbeat");
         let fate = self.network.send(link, from, &message, must, self.now_us);
         let what = if matches!(fate, Fate::Dropped | Fate::Stuck) { What::Lost } else { What::Send };
         self.trace.step(self.now_us, from, what, xxh3_64(&message));

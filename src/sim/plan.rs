@@ -64,7 +64,7 @@ pub fn set_limit(limits: &mut Limits, name: &str, value: u64) -> Option<()> {
 
 /// Bounds that a swarm makes small, so that a state of a few kilobytes meets them, and from what to what.
 const SMALL: [(&str, u64, u64); 8] = [
-    ("chunk_bytes", 64, 2_000),
+    ("chunk_bytes", 200, 3_000),
     ("chunks_unacked", 1, 3),
     ("parked_batches", 1, 8),
     ("live_window_bytes", 500, 8_000),

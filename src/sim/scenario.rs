@@ -61,7 +61,7 @@ pub struct Network {
     pub jitter_ms: f64,
     /// A packet is lost and sent again.
     pub loss: f64,
-    /// A message is lost for good, where the protocol must bear it: all but greetings and announcements.
+    /// A message is lost for good, where the protocol must bear it: batches, reports, heartbeats. So for the next two.
     pub drop: f64,
     /// A message comes twice.
     pub duplicate: f64,
