@@ -88,14 +88,14 @@ mutants! {
     DigestForgetsRemoves, "digest-forgets-removes", "the digest of the state stays as it was when an entry is removed";
     HearsayAcknowledged, "hearsay-acknowledged", "`replicas:N` counts what was sent, not what was reported on the connection";
     NeverAskedAgain, "never-asked-again", "a batch that was not applied is forgotten and never asked for";
-    NoSyncOnContact, "no-sync-on-contact", "a contact after a long absence synchronizes nothing";
+    LostForGood, "lost-for-good", "a member that was away for two seconds is never let in again";
     CoversOneMore, "covers-one-more", "off by one: the dot just above the clock counts as covered";
     AckBeforeDisk, "ack-before-disk", "a write counts as durable when it is handed to the disk";
-    ParkedLost, "parked-lost", "a parked batch is lost when it could be applied";
+    ParkedLost, "parked-lost", "a parked batch counts as applied when its turn comes, and is lost";
     TornTransaction, "torn-transaction", "a transaction is torn over two batches";
     AppliedTwice, "applied-twice", "a batch that comes twice is applied twice";
     JoinDropsUncovered, "join-drops-uncovered", "catch-up drops what the sender lacks although its clock does not cover it";
-    ClockWithoutCells, "clock-without-cells", "the clock goes to the disk one write before the cells it covers";
+    PagesNotWritten, "pages-not-written", "every other write to the disk leaves out the pages and holds the clock";
     ParkingUnbounded, "parking-unbounded", "the bound of parked batches is not held";
     FutureFolded, "future-folded", "a stamp from the future moves the own clock";
     SignatureUnchecked, "signature-unchecked", "the signature of a batch that a third node passed on is not checked";

@@ -23,7 +23,11 @@ impl DotIndex {
     /// Notes a dot that was just added to `document`. Dots of one replica come in rising order.
     pub fn push(&mut self, dot: Dot, document: u32) {
         let postings = self.slot_mut(dot.slot());
-        debug_assert!(postings.seqs.last().is_none_or(|last| *last < dot.seq()), "dots come in order: {dot:?} after {:?}", postings.seqs.last());
+        debug_assert!(
+            postings.seqs.last().is_none_or(|last| *last < dot.seq()),
+            "dots come in order: {dot:?} after {:?}",
+            postings.seqs.last()
+        );
         postings.seqs.push(dot.seq());
         postings.documents.push(document);
         postings.live += 1;

@@ -2,6 +2,7 @@
 
 use super::alarm::Alarm;
 use super::detector::Liveness;
+use super::hooks::Mutant;
 use super::io::{Event, LinkId, Now, Output};
 use super::limits::HEARTBEAT_MS;
 use super::message::{Digests, Hello, Message, Refusal};
@@ -16,6 +17,11 @@ impl Replica {
             return;
         }
         self.suspend_pull(peer, now);
+        let away = |peer: &Peer| peer.replica.is_some() && now.mono_ms() > peer.link_down_ms + 2_000;
+        if self.config.hooks.planted(Mutant::LostForGood) && self.peers.get(&peer).is_some_and(away) {
+            self.output(Output::Disconnect { peer, link, reason: "a stranger".into() });
+            return;
+        }
         let record = self.peers.entry(peer).or_insert_with(|| Peer::new(now.mono_ms()));
         record.link = Some(Link::new(link, self.config.limits.live_window_bytes));
         let hello = self.hello();
@@ -197,6 +203,9 @@ impl Replica {
 
     /// What a peer reported and nobody delivered within a second is pulled from it.
     fn ask_for_missing(&mut self, now: Now) {
+        if self.config.hooks.planted(Mutant::NeverAskedAgain) {
+            return;
+        }
         let missing_ms = self.config.limits.missing_ms;
         let mut wanted = Vec::new();
         for (id, peer) in &mut self.peers {
@@ -268,6 +277,8 @@ impl Replica {
     /// How many nodes, this one included, have own ops up to `seq` on their disks.
     pub fn replicated(&self, seq: u64) -> usize {
         let here = usize::from(self.persistence.durable.get(self.slot) >= seq);
-        here + self.peers.values().filter(|peer| peer.durable.get(self.slot) >= seq).count()
+        let hearsay = self.config.hooks.planted(Mutant::HearsayAcknowledged);
+        let has = |peer: &&Peer| peer.durable.get(self.slot) >= seq || (hearsay && peer.established().is_some());
+        here + self.peers.values().filter(has).count()
     }
 }

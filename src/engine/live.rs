@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::alarm::Alarm;
+use super::hooks::Mutant;
 use super::io::{Now, Signed};
 use super::limits::Limits;
 use super::replica::Replica;
@@ -43,8 +44,9 @@ impl Parked {
         self.bytes
     }
 
-    fn insert(&mut self, key: (Slot, u64), batch: ParkedBatch, limits: &Limits) -> bool {
-        let fits = self.batches.len() < limits.parked_batches && self.bytes + batch.ops.len() <= limits.parked_bytes;
+    fn insert(&mut self, key: (Slot, u64), batch: ParkedBatch, limits: &Limits, unbounded: bool) -> bool {
+        let fits = unbounded
+            || self.batches.len() < limits.parked_batches && self.bytes + batch.ops.len() <= limits.parked_bytes;
         if fits && !self.batches.contains_key(&key) {
             self.bytes += batch.ops.len();
             self.batches.insert(key, batch);
@@ -80,7 +82,7 @@ impl Replica {
         let Some(link) = self.peers.get_mut(&from).and_then(|peer| peer.link.as_mut()) else { return Ok(()) };
         link.untold_bytes += batch.ops.len();
         link.report_due |= prompt;
-        if batch.last() <= self.state.clock.get(batch.replica) {
+        if batch.last() <= self.state.clock.get(batch.replica) && !self.config.hooks.planted(Mutant::AppliedTwice) {
             self.tally.batches_duplicate += 1;
             return Ok(());
         }
@@ -101,7 +103,7 @@ impl Replica {
 
     fn try_apply(&mut self, from: NodeId, batch: &Batch<'_>, ops: &[OpRef<'_>], now: Now) -> Result<(), NotYet> {
         let covered = self.state.clock.get(batch.replica);
-        if batch.last() <= covered {
+        if batch.last() <= covered && !self.config.hooks.planted(Mutant::AppliedTwice) {
             self.tally.batches_duplicate += 1;
             return Err(NotYet::Duplicate);
         }
@@ -109,7 +111,10 @@ impl Replica {
             self.tally.refused += 1;
             return Err(NotYet::Refused);
         }
-        let next = batch.first == covered + 1;
+        let hooks = &self.config.hooks;
+        let next = batch.first == covered + 1
+            || (hooks.planted(Mutant::SkipGap) && batch.first > covered)
+            || (hooks.planted(Mutant::AppliedTwice) && batch.last() <= covered);
         if !next || !ops.iter().zip(batch.first..).all(|(op, seq)| self.may_supersede(batch.replica, seq, op)) {
             return Err(NotYet::Missing);
         }
@@ -117,7 +122,7 @@ impl Replica {
         for (op, seq) in ops.iter().zip(batch.first..) {
             self.state.apply(Dot::new(batch.replica, seq), op);
         }
-        self.state.clock.set(batch.replica, batch.last());
+        self.state.clock.raise(batch.replica, batch.last());
         self.persistence.touch();
         self.tally.batches_applied += 1;
         self.tally.ops_applied += ops.len() as u64;
@@ -128,7 +133,11 @@ impl Replica {
     /// Whether every dot that the op of `seq` supersedes is in the clock, or earlier in its own batch.
     fn may_supersede(&self, replica: Slot, seq: u64, op: &OpRef<'_>) -> bool {
         let earlier = |dot: &Dot| dot.slot() == replica && dot.seq() < seq;
-        op.supersedes.iter().all(|dot| earlier(dot) || self.state.clock.covers(*dot))
+        let hooks = &self.config.hooks;
+        let nearly = |dot: &Dot| dot.seq() <= self.state.clock.get(dot.slot()) + 1;
+        hooks.planted(Mutant::NoCausalWait)
+            || (hooks.planted(Mutant::CoversOneMore) && op.supersedes.iter().all(nearly))
+            || op.supersedes.iter().all(|dot| earlier(dot) || self.state.clock.covers(*dot))
     }
 
     /// Chains the batch. What came straight from its origin is checked off the delivery path, since the connection
@@ -144,7 +153,10 @@ impl Replica {
         if checkable && replica.node == from {
             let claim = Signed { replica, seq: batch.last(), hash, signature: batch.signature };
             self.ask_to_verify(claim);
-        } else if checkable && !self.keys.verify(&replica.node, &hash, &batch.signature) {
+        } else if checkable
+            && !self.config.hooks.planted(Mutant::SignatureUnchecked)
+            && !self.keys.verify(&replica.node, &hash, &batch.signature)
+        {
             self.tally.refused += 1;
             self.alarm(Alarm::Forged { replica: (&replica).into(), seq: batch.last() }, now);
             return Err(NotYet::Refused);
@@ -158,6 +170,9 @@ impl Replica {
 
     fn observe_stamps(&mut self, replica: Slot, ops: &[OpRef<'_>], now: Now) {
         let Some(latest) = ops.iter().map(|op| op.at).max() else { return };
+        if self.config.hooks.planted(Mutant::FutureFolded) {
+            let _ = self.hybrid.observe(latest, latest.ms());
+        }
         if !self.hybrid.observe(latest, now.wall_ms) {
             let replica = *self.state.roster.id(replica);
             let text = (&replica).into();
@@ -173,14 +188,19 @@ impl Replica {
         let mut writer = OpWriter::new(batch.replica, OwnSlots);
         ops.iter().zip(batch.first..).for_each(|(op, seq)| writer.push(seq, op));
         let parked = ParkedBatch { count: batch.count, signature: batch.signature, ops: writer.into_bytes(), from };
-        if self.parked.insert((batch.replica, batch.first), parked, &self.config.limits) {
+        let unbounded = self.config.hooks.planted(Mutant::ParkingUnbounded);
+        if self.parked.insert((batch.replica, batch.first), parked, &self.config.limits, unbounded) {
             self.tally.batches_parked += 1;
         } else {
             self.tally.batches_dropped += 1;
         }
         // A gap in the sender's own stream is filled by nobody else. A superseded dot may be under way from a third
         // node; if it is not, the reports will say so.
-        if self.state.roster.id(batch.replica).node == from && batch.first > self.state.clock.get(batch.replica) + 1 {
+        let asks = !self.config.hooks.planted(Mutant::NeverAskedAgain);
+        if asks
+            && self.state.roster.id(batch.replica).node == from
+            && batch.first > self.state.clock.get(batch.replica) + 1
+        {
             self.want_pull(from, now);
         }
     }
@@ -208,13 +228,20 @@ impl Replica {
         let mut progress = !self.parked.is_empty();
         while progress {
             progress = false;
-            let keys: Vec<(Slot, u64)> = self.parked.batches.keys().copied().collect();
+            let mut keys: Vec<(Slot, u64)> = self.parked.batches.keys().copied().collect();
+            if self.config.hooks.rare() {
+                keys.reverse();
+            }
             for key in keys {
                 let (slot, first) = key;
                 if first > self.state.clock.get(slot) + 1 {
                     continue;
                 }
                 let Some(parked) = self.parked.remove(key) else { continue };
+                if self.config.hooks.planted(Mutant::ParkedLost) && first == self.state.clock.get(slot) + 1 {
+                    self.state.clock.set(slot, first + parked.count as u64 - 1);
+                    continue;
+                }
                 let batch =
                     Batch { replica: slot, first, count: parked.count, signature: parked.signature, ops: &parked.ops };
                 // Written by us a moment ago: it decodes.
@@ -222,7 +249,7 @@ impl Replica {
                 match self.try_apply(parked.from, &batch, &ops, now) {
                     Ok(()) => progress = true,
                     Err(NotYet::Missing) if first == self.state.clock.get(slot) + 1 => {
-                        self.parked.insert(key, parked, &self.config.limits);
+                        self.parked.insert(key, parked, &self.config.limits, false);
                     }
                     Err(_) => {}
                 }

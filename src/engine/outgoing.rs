@@ -84,8 +84,9 @@ impl Replica {
     fn broadcast_live(&mut self, last: u64, message: Arc<[u8]>) {
         let neighbours: Vec<NodeId> = self.neighbours().collect();
         for peer in neighbours {
+            let shed = self.config.hooks.rare();
             let Some(link) = self.peers.get_mut(&peer).and_then(|peer| peer.link.as_mut()) else { continue };
-            if !link.lagging {
+            if !link.lagging && !shed {
                 link.sent(last, message.len());
                 self.tally.windows_closed += u64::from(link.lagging);
                 self.send_bytes(peer, message.clone());

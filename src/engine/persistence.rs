@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::hooks::Mutant;
 use super::io::{Event, Now, Output, Ticket};
 use super::limits::PERSIST_RETRY_MS;
 use super::persist::{Tree, WriteBatch};
@@ -102,6 +103,13 @@ impl Replica {
         }
         let ticket = Ticket(self.persistence.next_ticket);
         self.persistence.next_ticket += 1;
+        if self.config.hooks.planted(Mutant::PagesNotWritten) && ticket.0 % 2 == 0 {
+            rows.writes.retain(|write| write.tree != Tree::Cells);
+        }
+        if self.config.hooks.planted(Mutant::AckBeforeDisk) {
+            self.persistence.durable = self.state.clock.clone();
+            self.emit(Event::Durable { seq: self.state.clock.get(self.slot) });
+        }
         let (rows, cluster) = (Arc::new(rows), self.cluster.is_some());
         self.persistence.in_flight =
             Some(InFlight { ticket, clock: self.state.clock.clone(), cluster, rows: rows.clone() });

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use super::chunk::ChunkReader;
+use super::hooks::Mutant;
 use super::io::{Event, LinkId, Now};
 use super::limits::Limits;
 use super::message::{AskEntry, ClockEntry, Message};
@@ -162,10 +163,12 @@ impl Replica {
         for entry in entries {
             self.check_own_replica(peer, entry.slot, entry.seq, now);
         }
+        let whole = self.config.hooks.planted(Mutant::PartialTakenForWhole);
         let Some(pull) = self.pull_mut(peer, session).filter(|pull| pull.start.is_none()) else { return };
         let mut clock = pull.asked.clone();
         entries.iter().for_each(|entry| clock.set(entry.slot, entry.seq));
         let floor = floor.iter().copied().collect();
+        let complete = complete || whole;
         pull.start = Some(Start { complete, clock, heads: entries.to_vec(), floor });
         pull.touched_ms = now.mono_ms();
         self.tally.pulls_complete += u64::from(complete);
@@ -202,6 +205,14 @@ impl Replica {
         pull.touched_ms = now.mono_ms();
         let next = pull.staged.len() as u32;
         self.send(peer, &Message::SyncAck { session, next });
+        if self.config.hooks.planted(Mutant::PagesBeforeClock)
+            && let Some(pull) = self.puller.current.take()
+        {
+            if let Some(start) = &pull.start {
+                self.join_staged(&pull.staged[pull.staged.len() - 1..], start, table);
+            }
+            self.puller.current = Some(pull);
+        }
         if last && let Some(pull) = self.puller.current.take() {
             self.finish_pull(pull, table, now);
         }
@@ -219,7 +230,14 @@ impl Replica {
             }
         }
         self.state.clock.join(&start.clock);
-        self.state.raise_floor(&start.floor);
+        if self.config.hooks.planted(Mutant::ClockNotOfSnapshot)
+            && let Some(peer) = self.peers.get(&pull.peer)
+        {
+            self.state.clock.join(&peer.durable);
+        }
+        if !self.config.hooks.planted(Mutant::FloorStays) {
+            self.state.raise_floor(&start.floor);
+        }
         self.persistence.touch();
         self.offer_salvaged(now);
         self.tally.cells_pulled += cells as u64;

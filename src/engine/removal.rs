@@ -1,5 +1,6 @@
 //! What may be forgotten: removal records that every member has, and own batches that every member has.
 
+use super::hooks::Mutant;
 use super::io::Now;
 use super::replica::Replica;
 
@@ -13,6 +14,12 @@ impl Replica {
         self.forget_delivered(&stable);
         let records = self.state.counts().removal_records;
         if records == 0 {
+            return;
+        }
+        if self.config.hooks.planted(Mutant::PrunedTooEarly) {
+            let kept = self.state.floor.clone();
+            self.state.raise_floor(&self.persistence.durable);
+            self.state.floor = kept;
             return;
         }
         let forced = records > self.config.limits.removal_records;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::alarm::Alarm;
-use super::hooks::Hooks;
+use super::hooks::{Hooks, Mutant};
 use super::io::{Event, Input, LinkId, Now, Output, Signed};
 use super::keys::Keys;
 use super::limits::Limits;
@@ -114,6 +114,12 @@ impl Replica {
         let id = ReplicaId { node: keys.node(), incarnation: config.incarnation };
         // A roster grows by one a start; 2^24 starts of a node are out of reach.
         let slot = state.intern(id).unwrap_or(Slot(Slot::MAX));
+        if config.hooks.planted(Mutant::RestoredDotsClaimed) {
+            let earlier = |(of, id): &(Slot, &ReplicaId)| id.node == keys.node() && *of != slot;
+            let last = state.roster.iter().filter(earlier).last().map(|(of, _)| of);
+            last.into_iter().for_each(|of| state.clock.set(of, state.clock.get(of) + 1));
+        }
+        state.hooks = config.hooks.clone();
         let mut hybrid = HybridClock::new(config.max_clock_skew_ms);
         let _ = hybrid.observe(state.latest_stamp(), now.wall_ms);
         let mut replica = Self {
@@ -221,7 +227,7 @@ impl Replica {
         if now.mono_us >= self.heartbeat_due_us {
             self.on_heartbeat_due(now);
         }
-        if now.mono_us >= self.collect_due_us {
+        if now.mono_us >= self.collect_due_us || self.config.hooks.rare() {
             self.collect_removals(now);
         }
         self.retry_persist(now);

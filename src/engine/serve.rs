@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::alarm::Alarm;
 use super::chunk::ChunkWriter;
+use super::hooks::Mutant;
 use super::io::Now;
 use super::message::{AskEntry, ClockEntry, Message};
 use super::replica::Replica;
@@ -104,7 +105,7 @@ impl Replica {
         self.tally.serves += 1;
         let theirs: Clock = clock.iter().map(|entry| (entry.slot, entry.seq)).collect();
         // Rule R3: below the floor removal records may be gone, so everything must be compared.
-        let complete = !theirs.covers_all(&self.state.floor);
+        let complete = !theirs.covers_all(&self.state.floor) && !self.config.hooks.planted(Mutant::FloorIgnored);
         let documents = if complete { self.state.snapshot() } else { self.state.snapshot_above(&theirs) };
         let start = Message::SyncStart {
             session,

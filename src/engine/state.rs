@@ -13,6 +13,7 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 
 use super::fingerprint::{self, Fingerprint};
+use super::hooks::{Hooks, Mutant};
 use super::index::DotIndex;
 use super::rows::DirtyRows;
 use crate::clock::{Clock, Dot, HybridTime, ReplicaId, Roster, Slot};
@@ -63,6 +64,7 @@ pub struct State {
     /// Buffers kept between calls, so that an op allocates nothing of its own.
     scratch: Vec<u8>,
     scratch_old: Vec<u8>,
+    pub(super) hooks: Hooks,
 }
 
 impl State {
@@ -136,7 +138,15 @@ impl State {
     pub fn apply(&mut self, dot: Dot, op: &OpRef<'_>) {
         let at = self.find_or_create(op.document);
         let new = EntryRef { dot, at: op.at, value: op.value };
-        self.change_cell(at, op.key, |old, packed| apply_op(old, &op.supersedes, new, packed));
+        let judges = self.hooks.planted(Mutant::ApplyJudges);
+        self.change_cell(at, op.key, |old, packed| {
+            apply_op(old, &op.supersedes, new, packed);
+            if judges && let Some(latest) = (CellRef { key: op.key, packed }).valued().max_by_key(|entry| entry.at) {
+                let mut kept = Vec::new();
+                latest.encode_into(&mut kept);
+                *packed = kept;
+            }
+        });
         self.note_added();
     }
 
@@ -146,6 +156,11 @@ impl State {
     pub fn join_document(&mut self, name: &str, theirs: &[StagedCell<'_>], their_clock: &Clock, complete: bool) {
         let at = self.find_or_create(name);
         let clock = std::mem::take(&mut self.clock);
+        let mut everything = Clock::new();
+        if self.hooks.planted(Mutant::JoinDropsUncovered) {
+            self.roster.iter().for_each(|(slot, _)| everything.set(slot, Dot::SEQ_MAX));
+        }
+        let their_clock = if everything.is_empty() { their_clock } else { &everything };
         for cell in theirs {
             self.change_cell(at, cell.key, |old, packed| {
                 join_cell(CellRef { key: cell.key, packed: old }, &cell.entries, &clock, their_clock, packed);
@@ -287,7 +302,9 @@ impl State {
                 match entry.value {
                     Some(value) => {
                         let hash = self.entry_hash(&entry, cell_hash, value);
-                        self.fingerprint.remove(document_hash, hash);
+                        if !self.hooks.planted(Mutant::DigestForgetsRemoves) {
+                            self.fingerprint.remove(document_hash, hash);
+                        }
                     }
                     None => self.counts.removal_records -= 1,
                 }

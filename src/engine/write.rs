@@ -54,7 +54,7 @@ impl Replica {
         if !self.group.has_room_for(planned.len(), self.config.limits.group_bytes) {
             self.flush_group(now);
         }
-        let seq = self.apply_own(&planned, at);
+        let seq = self.apply_own(&planned, at, now);
         if prompt {
             self.group.set_prompt();
         }
@@ -62,7 +62,7 @@ impl Replica {
         Ok(Written { seq: Some(seq) })
     }
 
-    fn apply_own(&mut self, planned: &[(&Address, PlannedOp)], at: HybridTime) -> u64 {
+    fn apply_own(&mut self, planned: &[(&Address, PlannedOp)], at: HybridTime, now: Now) -> u64 {
         let mut seq = self.state.clock.get(self.slot);
         for (address, op) in planned {
             seq += 1;
@@ -76,6 +76,10 @@ impl Replica {
             };
             self.state.apply(dot, &op);
             self.group.push(dot, &op);
+            if self.config.hooks.planted(Mutant::TornTransaction) {
+                self.state.clock.set(self.slot, seq);
+                self.flush_group(now);
+            }
         }
         self.state.clock.set(self.slot, seq);
         self.tally.ops_written += planned.len() as u64;

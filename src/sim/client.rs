@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 
 use super::chance::Chance;
-use super::host::Waiting;
+use super::host::{Host, Waiting};
 use super::oracle::counter::Sums;
 use super::oracle::durability::DiskEpoch;
 use super::oracle::ledger::{GlobalDot, entries};
 use super::oracle::session::Session;
+use super::oracle::{Verdict, wrong};
 use super::probe::Probe;
 use super::scenario::Workload;
 use super::trace::What;
@@ -77,8 +78,11 @@ impl World {
         self.locally(home, documents, |replica, now| written = Some(replica.write(&transaction.writes, prompt, now)));
         let seq = match written {
             Some(Ok(written)) => written.seq,
-            Some(Err(WriteError::Clock(_))) => {
+            Some(Err(WriteError::Clock(error))) => {
                 self.probes.reached(Probe::ClockBehind);
+                if !self.hosts[home].clock.went_back {
+                    self.judge(home, wrong("clock", format!("a clock that never went back is told to: {error}")));
+                }
                 None
             }
             // The document is not there, the counter is at its bound, the value is written once: no harm done.
@@ -144,10 +148,32 @@ impl World {
             if waiting.disks == 1 {
                 self.promises.local(dot, self.disk_epoch(host));
             } else {
+                let verdict = self.check_copies(dot, waiting.disks);
+                self.judge(host, verdict);
                 let disks = self.disks_that_reported(host, waiting.seq);
                 self.promises.wide(dot, disks);
             }
         }
+    }
+
+    /// An acknowledgement of `replicas:N` tells the truth: at least so many nodes have the op on their disks. What the
+    /// disk of a node that is down holds is not looked at.
+    fn check_copies(&self, dot: GlobalDot, disks: usize) -> Verdict {
+        let has = |host: &&Host| match &host.process {
+            None => true,
+            Some(process) => {
+                let slot = process.shadow.slots().slot(dot.0);
+                slot.is_some_and(|slot| process.replica.durable().get(slot) >= dot.1)
+            }
+        };
+        let copies = self.hosts.iter().filter(|host| host.copy_of.is_none()).filter(has).count();
+        // A disk that was tampered with may have reported before, and a member that lies reports anything.
+        let tampered = self.hosts.iter().filter(|host| host.disk.epoch > 0 || !host.stays).count();
+        if copies + tampered >= disks {
+            return Ok(());
+        }
+        let name = self.ledger.name(dot);
+        wrong("durability", format!("{name} was acknowledged as being on {disks} disks, and is on {copies}"))
     }
 
     /// The disks on which the node says an own op to be.
@@ -159,7 +185,11 @@ impl World {
             let here = index == host && replica.durable().get(own) >= seq;
             // What a disk reported before it was tampered with, or what its twin reported, binds nobody.
             let twin = self.hosts.iter().any(|third| third.copy_of == Some(index)) || other.copy_of.is_some();
-            let there = index != host && other.disk.epoch == 0 && !twin && replica.reported_of_us(&other.node) >= seq;
+            let there = index != host
+                && other.disk.epoch == 0
+                && other.stays
+                && !twin
+                && replica.reported_of_us(&other.node) >= seq;
             if here || there {
                 disks.push(self.disk_epoch(index));
             }

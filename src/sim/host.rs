@@ -17,9 +17,16 @@ pub const EPOCH_MS: u64 = 1_700_000_000_000;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WallClock {
     pub offset_ms: i64,
+    /// It was set back, so that stamps it gave before lie ahead of it.
+    pub went_back: bool,
 }
 
 impl WallClock {
+    pub fn shift(&mut self, ms: i64) {
+        self.offset_ms += ms;
+        self.went_back |= ms < 0;
+    }
+
     pub fn now(self, at_us: u64) -> Now {
         let wall_ms = (EPOCH_MS + at_us / 1_000).saturating_add_signed(self.offset_ms);
         // Processes do not start with time 0: nothing may take it for "never".

@@ -110,7 +110,7 @@ impl World {
             Clone => self.clone_host(node),
             Skew | Jump => {
                 let ms = fault.ms.unwrap_or(0);
-                self.hosts[node].clock.offset_ms += ms;
+                self.hosts[node].clock.shift(ms);
             }
             Join => {
                 let host = self.add_host();
@@ -146,7 +146,7 @@ impl World {
             Crash | Kill => self.start(node),
             Pause => self.resume(node),
             DiskFull | DiskError | DiskSlow => self.hosts[node].disk.ailment = Ailment::None,
-            Skew => self.hosts[node].clock.offset_ms -= fault.ms.unwrap_or(0),
+            Skew => self.hosts[node].clock.shift(-fault.ms.unwrap_or(0)),
             Upgrade => {
                 self.stop(node, false);
                 self.hosts[node].speaks_next = false;
@@ -162,7 +162,8 @@ impl World {
             }
             Hostile => {
                 self.hosts[node].misdeed = None;
-                self.hosts[node].clock.offset_ms = 0;
+                let ahead_ms = self.hosts[node].clock.offset_ms;
+                self.hosts[node].clock.shift(-ahead_ms);
             }
             _ => {}
         }
@@ -312,7 +313,7 @@ impl World {
         self.hosts[node].misdeed = Some(does);
         self.hosts[node].stays = false;
         if does == Misdeed::Future {
-            self.hosts[node].clock.offset_ms += 10 * 365 * 86_400_000;
+            self.hosts[node].clock.shift(10 * 365 * 86_400_000);
         }
         if does == Misdeed::Fork {
             self.faults.diverged = true;

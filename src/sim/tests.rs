@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::run::{How, run};
 use super::scenario::Scenario;
+use super::world::HookChoice;
+use crate::engine::hooks::Mutant;
 
 fn scenario_files() -> Vec<PathBuf> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("simulations");
@@ -52,6 +54,29 @@ fn show() {
         println!("{:>10} n{} {:?} {:?} {}", entry.at_us, entry.node, entry.peer, entry.what, entry.text);
     }
     println!("{}\n{:?}\n{:?}", outcome.plan.scenario.to_toml(), outcome.finding, outcome.tally);
+}
+
+#[test]
+#[ignore = "every mutant, or FOLKMOOT_SIM=mutant"]
+fn mutants() {
+    let asked = std::env::var("FOLKMOOT_SIM").unwrap_or_default();
+    let scenarios = scenarios();
+    for mutant in Mutant::ALL.iter().copied().filter(|mutant| asked.is_empty() || mutant.name() == asked) {
+        let started = std::time::Instant::now();
+        let how = How { hooks: HookChoice { mutant: Some(mutant), rare: 0 }, ..How::default() };
+        let found = (1..=200).find_map(|seed| {
+            scenarios.iter().find_map(|scenario| {
+                let finding = run(scenario, seed, how).finding?;
+                Some((seed, scenario.name.clone(), finding.oracle, finding.text))
+            })
+        });
+        match found {
+            Some((seed, scenario, oracle, text)) => {
+                println!("{} {scenario} {seed} {oracle}: {text:.150}", mutant.name())
+            }
+            None => println!("{} NOT FOUND in {:?}", mutant.name(), started.elapsed()),
+        }
+    }
 }
 
 #[test]
