@@ -97,6 +97,10 @@ impl Replica {
             self.resume_serve(peer, session, chunk, now);
             return;
         }
+        // Asked twice, it would be answered from two snapshots, whose chunks fit together and whose clocks do not.
+        if self.server.serves.get(&peer).is_some_and(|serve| serve.session == session) {
+            return;
+        }
         let full = self.server.serves.len() >= self.config.limits.serves && !self.server.serves.contains_key(&peer);
         if full {
             self.send(peer, &Message::SyncGone { session });
