@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::cli::exit::Error;
 use crate::cli::output::Output;
-use crate::cli::{about, bench, cluster, demo, read, replay, run as node, status, transfer, watch, write};
+use crate::cli::{about, bench, cluster, demo, read, replay, run as node, sim, status, transfer, watch, write};
 
 const AFTER: &str = "\
 Documents are named collection/id, as in vms/vm-1; an id may hold slashes. Values on the command
@@ -57,6 +57,7 @@ enum Command {
     Leave(status::LeaveArgs),
     Export(transfer::ExportArgs),
     Import(transfer::ImportArgs),
+    Sim(sim::SimArgs),
     Bench(bench::BenchArgs),
     Config(Box<about::ConfigArgs>),
     Completions(about::CompletionsArgs),
@@ -91,6 +92,7 @@ async fn dispatch(command: Command, output: Output) -> Result<(), Error> {
         Command::Leave(args) => status::leave(args, output).await,
         Command::Export(args) => transfer::export(args, output).await,
         Command::Import(args) => transfer::import(args, output).await,
+        Command::Sim(args) => sim::sim(args, output).await,
         Command::Bench(args) => bench::bench(args, output).await,
         Command::Config(args) => about::config(*args, output),
         Command::Completions(args) => about::completions(&args),

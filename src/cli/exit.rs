@@ -26,6 +26,9 @@ pub enum Error {
     /// The work was done and what came out is not what had to come out.
     #[error("{0}")]
     Failed(String),
+    /// The simulator, or a test on real processes, caught a broken invariant.
+    #[error("{0}")]
+    Oracle(String),
     #[error(transparent)]
     Node(#[from] RunError),
     /// The reader of stdout has gone, as in `| head`. Not worth a word.
@@ -49,6 +52,7 @@ impl Error {
                 RunError::Integrity(_) => 8,
                 RunError::Failed(_) => 1,
             },
+            Self::Oracle(_) => 9,
             Self::Answer { .. } | Self::Failed(_) | Self::Stdout(_) => 1,
         }
     }

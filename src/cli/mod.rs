@@ -24,6 +24,7 @@ mod read;
 mod replay;
 mod run;
 mod settings;
+mod sim;
 mod status;
 mod traffic;
 mod transfer;

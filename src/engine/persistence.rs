@@ -103,7 +103,7 @@ impl Replica {
         }
         let ticket = Ticket(self.persistence.next_ticket);
         self.persistence.next_ticket += 1;
-        if self.config.hooks.planted(Mutant::PagesNotWritten) && ticket.0 % 2 == 0 {
+        if self.config.hooks.planted(Mutant::PagesNotWritten) && ticket.0.is_multiple_of(2) {
             rows.writes.retain(|write| write.tree != Tree::Cells);
         }
         if self.config.hooks.planted(Mutant::AckBeforeDisk) {

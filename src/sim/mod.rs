@@ -31,6 +31,7 @@
 //! | `inject`, `hostile` | faults as they happen; a member that does what it must not |
 //! | [`workload`] | what clients write |
 //! | [`oracle`] | the invariants, one file each |
+//! | [`shrink`](mod@shrink), [`report`] | the smallest run that still fails; pages, JSON, JUnit |
 //! | [`probe`], [`trace`] | what ought to happen sometimes; what did happen |
 //!
 //! Nothing here does I/O, reads a clock or draws from anything but the seed.
@@ -50,8 +51,10 @@ pub mod network;
 pub mod oracle;
 pub mod plan;
 pub mod probe;
+pub mod report;
 pub mod run;
 pub mod scenario;
+pub mod shrink;
 #[cfg(test)]
 mod tests;
 pub mod trace;

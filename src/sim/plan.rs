@@ -150,6 +150,7 @@ impl Drawer {
         let nodes = self.scenario.cluster.nodes;
         for fault in &mut self.scenario.faults {
             let chance = &mut self.chance;
+            let drawn = fault.node.is_none();
             use FaultKind::*;
             match fault.kind {
                 Split => {
@@ -167,7 +168,7 @@ impl Drawer {
                 _ => _ = fault.node.get_or_insert_with(|| chance.index(nodes)),
             }
             match fault.kind {
-                OneWay if fault.peer.is_none() && nodes > 1 && chance.happens(0.5) => {
+                OneWay if drawn && fault.peer.is_none() && nodes > 1 && chance.happens(0.5) => {
                     let node = fault.node.unwrap_or(0);
                     fault.peer = Some((node + 1 + chance.index(nodes - 1)) % nodes);
                 }

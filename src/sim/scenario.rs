@@ -237,7 +237,7 @@ impl Scenario {
     }
 
     pub fn seeds(&self) -> RangeInclusive<u64> {
-        parse_seeds(&self.seeds).unwrap_or(1..=0)
+        parse_seeds(&self.seeds).unwrap_or(RangeInclusive::new(1, 0))
     }
 
     /// When the last fault is over, ms.

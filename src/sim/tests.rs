@@ -3,25 +3,28 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::probe::{Probe, Probes};
 use super::run::{How, run};
 use super::scenario::Scenario;
 use super::world::HookChoice;
 use crate::engine::hooks::Mutant;
 
-fn scenario_files() -> Vec<PathBuf> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("simulations");
-    let files = fs::read_dir(dir).unwrap().map(|file| file.unwrap().path());
-    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
-    files.sort();
-    files
+/// Seeds of each scenario in a plain `cargo test`.
+const SEEDS: u64 = 25;
+
+fn simulations() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("simulations")
 }
 
 fn scenarios() -> Vec<Scenario> {
+    let files = fs::read_dir(simulations()).unwrap().map(|file| file.unwrap().path());
+    let mut files: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
+    files.sort();
     let read = |path: &PathBuf| {
         let text = fs::read_to_string(path).unwrap();
         Scenario::parse(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     };
-    scenario_files().iter().map(read).collect()
+    files.iter().map(read).collect()
 }
 
 #[test]
@@ -34,73 +37,64 @@ fn a_seed_replays_to_the_byte() {
 }
 
 #[test]
-fn every_scenario_holds() {
+fn every_scenario_holds_and_what_ought_to_happen_does() {
+    let (scenarios, mut probes) = (scenarios(), Probes::default());
+    assert!(scenarios.len() as u64 * SEEDS >= 300 && scenarios.len() >= 12);
+    for scenario in &scenarios {
+        for seed in 1..=SEEDS {
+            let outcome = run(scenario, seed, How::default());
+            assert_eq!(outcome.finding, None, "{} seed {seed}: {:?}", scenario.name, outcome.plan.drawn);
+            probes.add(&outcome.probes);
+        }
+    }
+    let missed: Vec<&str> = probes.missed().into_iter().map(Probe::name).collect();
+    assert!(missed.is_empty(), "never happened: {missed:?}");
+}
+
+#[test]
+fn rare_paths_taken_often_change_nothing() {
     for scenario in scenarios() {
-        for seed in 1..=25 {
-            let outcome = run(&scenario, seed, How::default());
+        for seed in 1..=4 {
+            let hooks = HookChoice { mutant: None, rare: 16 };
+            let outcome = run(&scenario, seed, How { hooks, ..How::default() });
             assert_eq!(outcome.finding, None, "{} seed {seed}: {:?}", scenario.name, outcome.plan.drawn);
         }
     }
 }
 
 #[test]
-#[ignore = "prints one run: FOLKMOOT_SIM=scenario:seed"]
-fn show() {
-    let asked = std::env::var("FOLKMOOT_SIM").unwrap();
-    let (name, seed) = asked.split_once(':').unwrap();
-    let scenario = scenarios().into_iter().find(|scenario| scenario.name == name).unwrap();
-    let outcome = run(&scenario, seed.parse().unwrap(), How { record: true, ..How::default() });
-    for entry in &outcome.entries {
-        println!("{:>10} n{} {:?} {:?} {}", entry.at_us, entry.node, entry.peer, entry.what, entry.text);
-    }
-    println!("{}\n{:?}\n{:?}", outcome.plan.scenario.to_toml(), outcome.finding, outcome.tally);
-}
-
-#[test]
-#[ignore = "every mutant, or FOLKMOOT_SIM=mutant"]
-fn mutants() {
-    let asked = std::env::var("FOLKMOOT_SIM").unwrap_or_default();
+fn seeds_that_ever_failed_hold_now() {
     let scenarios = scenarios();
-    for mutant in Mutant::ALL.iter().copied().filter(|mutant| asked.is_empty() || mutant.name() == asked) {
-        let started = std::time::Instant::now();
-        let how = How { hooks: HookChoice { mutant: Some(mutant), rare: 0 }, ..How::default() };
-        let found = (1..=200).find_map(|seed| {
-            scenarios.iter().find_map(|scenario| {
-                let finding = run(scenario, seed, how).finding?;
-                Some((seed, scenario.name.clone(), finding.oracle, finding.text))
-            })
-        });
-        match found {
-            Some((seed, scenario, oracle, text)) => {
-                println!("{} {scenario} {seed} {oracle}: {text:.150}", mutant.name())
-            }
-            None => println!("{} NOT FOUND in {:?}", mutant.name(), started.elapsed()),
-        }
+    let text = fs::read_to_string(simulations().join("seeds.txt")).unwrap();
+    let lines =
+        text.lines().map(|line| line.split('#').next().unwrap_or_default().trim()).filter(|line| !line.is_empty());
+    for line in lines {
+        let (name, seed) = line.split_once(char::is_whitespace).unwrap();
+        let scenario = scenarios.iter().find(|scenario| scenario.name == name).unwrap();
+        assert_eq!(run(scenario, seed.trim().parse().unwrap(), How::default()).finding, None, "{line}");
     }
 }
 
 #[test]
-#[ignore = "many seeds: FOLKMOOT_SIM=scenario:first:last"]
-fn survey() {
-    let asked = std::env::var("FOLKMOOT_SIM").unwrap();
-    let parts: Vec<&str> = asked.split(':').collect();
-    let (first, last): (u64, u64) = (parts[1].parse().unwrap(), parts[2].parse().unwrap());
-    let started = std::time::Instant::now();
-    let mut probes = super::probe::Probes::default();
-    for scenario in scenarios().into_iter().filter(|scenario| parts[0] == "all" || scenario.name == parts[0]) {
-        let (mut worst, mut failed) = (0, 0);
-        for seed in first..=last {
-            let outcome = run(&scenario, seed, How::default());
-            probes.add(&outcome.probes);
-            worst = worst.max(outcome.converged_us.unwrap_or(0));
-            if let Some(finding) = outcome.finding {
-                failed += 1;
-                if failed < 12 {
-                    println!("{} {seed} n{} {}: {:.300}", scenario.name, finding.node, finding.oracle, finding.text);
-                }
-            }
-        }
-        println!("{}: {failed} failed, slowest {} ms, {:?}", scenario.name, worst / 1000, started.elapsed());
+fn planted_bugs_are_found() {
+    // A few of the quickest; `just mutants` runs all.
+    let scenarios = scenarios();
+    for mutant in [Mutant::NoCausalWait, Mutant::FloorIgnored, Mutant::IncarnationReused, Mutant::AckBeforeDisk] {
+        let how = How { hooks: HookChoice { mutant: Some(mutant), rare: 0 }, ..How::default() };
+        let found = (1..=5).any(|seed| scenarios.iter().any(|scenario| run(scenario, seed, how).finding.is_some()));
+        assert!(found, "{}", mutant.name());
     }
-    println!("missed {:?}", probes.missed());
+}
+
+#[test]
+fn what_is_wrong_with_a_scenario_is_named_with_its_line() {
+    let error = |text: &str| Scenario::parse(&format!("version = 1\nname = \"x\"\n{text}")).unwrap_err().to_string();
+    assert!(
+        error("[[fault]]\nat = \"1s\"\nkind = \"jump\"\n").starts_with("line 3: a fault of kind `jump` needs `ms`")
+    );
+    assert!(error("[[fault]]\nat = \"1s\"\nkind = \"crash\"\nnode = 9\n").contains("there is no node 9"));
+    assert!(error("\n\n[[fault]]\nat = \"soon\"\n").starts_with("line 6:"));
+    assert!(error("[workload]\nmix = { sett = 1 }\n").contains("there is no write `sett`"));
+    assert!(error("speed = 9\n").starts_with("line 3: unknown field `speed`"));
+    assert!(error("[limits]\nchunks = 9\n").contains("there is no bound `chunks`"));
 }

@@ -1,0 +1,34 @@
+//! One page that shows one run: self-contained, no network, no build step.
+
+use super::json::json;
+use crate::sim::Outcome;
+
+const PAGE: &str = include_str!("page.html");
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
+
+pub fn html(outcome: &Outcome) -> String {
+    let data = json(outcome).to_string();
+    // Inside a script element only `</` could end it early; `<!--` could begin a comment.
+    let data = data.replace('<', "\\u003c");
+    let title = format!("{} seed {}", outcome.plan.scenario.name, outcome.seed);
+    PAGE.replace("{title}", &title).replace("{style}", STYLE).replace("{script}", SCRIPT).replace("{data}", &data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::{How, Scenario, run};
+
+    #[test]
+    fn the_page_stands_on_its_own() {
+        let text = "version = 1\nname = \"page\"\n[workload]\nuntil = \"1s\"\n";
+        let scenario = Scenario::parse(text).unwrap();
+        let page = html(&run(&scenario, 1, How { record: true, ..How::default() }));
+        assert!(!page.contains("src=\"") && !page.contains("https://") && !page.contains("href=\"http"));
+        assert_eq!(page.matches("</script>").count(), 2, "the data, and the program");
+        for hole in ["{title}", "{style}", "{script}", "{data}"] {
+            assert!(!page.contains(hole), "{hole}");
+        }
+    }
+}
