@@ -13,7 +13,10 @@ pub enum Alarm {
          this start writes under a new replica, nothing is reused"
     )]
     RolledBack { replica: ReplicaIdText, ours: u64, theirs: u64, peer: NodeIdText },
-    #[error("another process writes as this node (replica {replica}): a data directory was copied and both copies run")]
+    #[error(
+        "another process writes as this node (replica {replica}, after this one started): a data directory was copied and \
+         both copies run, or this host's clock was set back; stop all but one"
+    )]
     Cloned { replica: ReplicaIdText },
     #[error("replica {replica} issued two different batches up to seq {seq}; its further batches are refused here")]
     Forked { replica: ReplicaIdText, seq: u64 },
@@ -25,6 +28,11 @@ pub enum Alarm {
     Skewed { replica: ReplicaIdText, ahead_ms: u64 },
     #[error("{peer} has the same clock as this node and another state: silent divergence")]
     Diverged { peer: NodeIdText },
+    #[error(
+        "mended a divergence from {peer}: {added} entries added, {dropped} dropped; {}",
+        if *.by_majority { "most of the nodes asked had them so" } else { "no majority knew, so both sides keep what either had: a removed value may be back" }
+    )]
+    Mended { peer: NodeIdText, added: usize, dropped: usize, by_majority: bool },
 }
 
 impl Alarm {
@@ -37,6 +45,7 @@ impl Alarm {
             Alarm::Forged { .. } => "forged",
             Alarm::Skewed { .. } => "skewed",
             Alarm::Diverged { .. } => "diverged",
+            Alarm::Mended { .. } => "mended",
         }
     }
 }

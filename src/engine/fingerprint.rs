@@ -11,6 +11,61 @@ use crate::clock::{HybridTime, ReplicaId};
 /// Shards of the fingerprint. A document belongs to shard `document hash mod SHARDS`.
 pub const SHARDS: usize = 4096;
 
+/// Some of the shards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shards(Box<[u64; SHARDS / 64]>);
+
+impl Shards {
+    pub const BYTES: usize = SHARDS / 8;
+
+    pub fn none() -> Self {
+        Self(Box::new([0; SHARDS / 64]))
+    }
+
+    pub fn insert(&mut self, shard: usize) {
+        self.0[shard / 64 % 64] |= 1 << (shard % 64);
+    }
+
+    pub fn contains(&self, shard: usize) -> bool {
+        self.0[shard / 64 % 64] & (1 << (shard % 64)) != 0
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..SHARDS).filter(|shard| self.contains(*shard))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
+    }
+
+    pub fn to_bytes(&self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes.chunks_exact_mut(8).zip(*self.0).for_each(|(chunk, word)| chunk.copy_from_slice(&word.to_le_bytes()));
+        bytes
+    }
+
+    pub fn from_bytes(bytes: &[u8; Self::BYTES]) -> Self {
+        let mut words = Box::new([0; SHARDS / 64]);
+        for (word, chunk) in words.iter_mut().zip(bytes.as_chunks().0) {
+            *word = u64::from_le_bytes(*chunk);
+        }
+        Self(words)
+    }
+}
+
+impl FromIterator<usize> for Shards {
+    fn from_iter<I: IntoIterator<Item = usize>>(shards: I) -> Self {
+        let mut some = Self::none();
+        shards.into_iter().for_each(|shard| some.insert(shard));
+        some
+    }
+}
+
+/// The shard that a document belongs to.
+pub fn shard_of(document_hash: u64) -> usize {
+    document_hash as usize % SHARDS
+}
+
 /// Sums per shard, and over all.
 #[derive(Clone, Debug)]
 pub struct Fingerprint {
@@ -35,7 +90,7 @@ impl Fingerprint {
     }
 
     pub fn add(&mut self, document_hash: u64, entry_hash: u128) {
-        let shard = &mut self.shards[document_hash as usize % SHARDS];
+        let shard = &mut self.shards[shard_of(document_hash)];
         *shard = shard.wrapping_add(entry_hash);
         self.total = self.total.wrapping_add(entry_hash);
     }

@@ -84,6 +84,9 @@ mutants! {
     IncarnationReused, "incarnation-reused", "R4: a start goes on under its node's last incarnation";
     ApplyJudges, "apply-judges", "R5: applying keeps only the latest entry of a cell";
     PartialTakenForWhole, "partial-taken-for-whole", "a partial diff is taken for a whole one, and what it leaves out is deleted";
+    ReconcileForgets, "reconcile-forgets", "the full reconcile keeps what only the asker has, which is dead";
+    TouchedCompared, "touched-compared", "the self-check compares shards that were written to meanwhile";
+    NeverMended, "never-mended", "a divergence is told and not repaired";
     PrunedTooEarly, "pruned-too-early", "removal records are pruned while a member is away, and the floor is not raised";
     DigestForgetsRemoves, "digest-forgets-removes", "the digest of the state stays as it was when an entry is removed";
     HearsayAcknowledged, "hearsay-acknowledged", "`replicas:N` counts what was sent, not what was reported on the connection";

@@ -33,6 +33,19 @@ impl DotIndex {
         postings.live += 1;
     }
 
+    /// Notes a dot that came back out of its order: a repair found that it had been lost.
+    pub fn insert(&mut self, dot: Dot, document: u32) {
+        let postings = self.slot_mut(dot.slot());
+        postings.live += 1;
+        match postings.seqs.binary_search(&dot.seq()) {
+            Ok(at) => postings.documents[at] = document,
+            Err(at) => {
+                postings.seqs.insert(at, dot.seq());
+                postings.documents.insert(at, document);
+            }
+        }
+    }
+
     /// Notes that a dot was superseded or dropped.
     pub fn forget(&mut self, dot: Dot) {
         let postings = self.slot_mut(dot.slot());

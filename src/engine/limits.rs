@@ -49,6 +49,8 @@ pub struct Limits {
     /// Removal records kept for members that are away. At about 60 bytes each: 60 MB. Beyond it the floor moves on and
     /// whoever was away takes the full path.
     pub removal_records: usize,
+    /// How often the state is compared with a peer's, shard by shard, ms. It costs up to 17 KB each time.
+    pub self_check_ms: u64,
     /// How often stability is looked at, ms.
     pub collect_ms: u64,
     /// Replicas that a roster may hold. At 150 bytes each: 10 MB.
@@ -79,6 +81,7 @@ impl Default for Limits {
             session_stall_ms: 3_000,
             session_resume_ms: 30_000,
             removal_records: 1 << 20,
+            self_check_ms: 30_000,
             collect_ms: 5_000,
             replicas: 1 << 16,
             peers: 4096,

@@ -1,6 +1,5 @@
 //! Links: the first words, the heartbeat, the reports of what is durable, and who can be reached.
 
-use super::alarm::Alarm;
 use super::detector::Liveness;
 use super::hooks::Mutant;
 use super::io::{Event, LinkId, Now, Output};
@@ -192,7 +191,7 @@ impl Replica {
         self.on_report(peer, report, now);
         let own = self.digests();
         if own.clock == digests.clock && own.state != digests.state {
-            self.alarm(Alarm::Diverged { peer: peer.into() }, now);
+            self.on_diverged(peer, now);
         }
         // A contact synchronizes at once, however long the two were apart.
         if contact && own != digests {

@@ -127,6 +127,7 @@ impl Replica {
         self.tally.batches_applied += 1;
         self.tally.ops_applied += ops.len() as u64;
         self.observe_stamps(batch.replica, ops, now);
+        self.check_twin(batch.replica, ops.iter().map(|op| op.at.ms()).max().unwrap_or(0), now);
         Ok(())
     }
 
@@ -161,11 +162,18 @@ impl Replica {
             self.alarm(Alarm::Forged { replica: (&replica).into(), seq: batch.last() }, now);
             return Err(NotYet::Refused);
         }
-        if replica.node == self.id.node && from != self.id.node {
-            self.alarm(Alarm::Cloned { replica: (&replica).into() }, now);
-        }
         self.state.heads[batch.replica.index()] = (batch.last(), hash);
         Ok(())
+    }
+
+    /// A replica of this node that is not this process, and that wrote after this process had started: two processes run
+    /// under one identity. What an earlier start wrote is older than this one.
+    pub(super) fn check_twin(&mut self, replica: Slot, latest_ms: u64, now: Now) {
+        let id = *self.state.roster.id(replica);
+        let since_start = latest_ms > self.started_ms + self.config.max_clock_skew_ms;
+        if id.node == self.id.node && replica != self.slot && since_start {
+            self.alarm(Alarm::Cloned { replica: (&id).into() }, now);
+        }
     }
 
     fn observe_stamps(&mut self, replica: Slot, ops: &[OpRef<'_>], now: Now) {

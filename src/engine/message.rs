@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::fingerprint::{SHARDS, Shards};
+use super::iblt;
 use crate::clock::{ClusterId, Dot, ReplicaId, Slot};
 use crate::document::batch::{BATCH_BYTES_MAX, Batch, Naming, OPS_MAX, OwnSlots, PeerSlots};
 use crate::document::codec::{DecodeError, FORMAT_VERSION, Reader, Writer, decode_serde, encode_serde};
@@ -71,16 +73,18 @@ pub enum Message<'a> {
         digests: Digests,
         report: Vec<(Slot, u64)>,
     },
-    /// `resume`: the chunk to go on with, when a session's link broke.
+    /// `resume`: the chunk to go on with, when a session's link broke. `mend`: the states differ there although they
+    /// should not; only that is asked for.
     SyncRequest {
         session: u64,
         resume: Option<u32>,
+        mend: Option<Shards>,
         clock: Vec<AskEntry>,
     },
     /// `clock`, `floor`: where the sender's differ from the request's clock, and the whole floor.
     SyncStart {
         session: u64,
-        complete: bool,
+        mode: Mode,
         clock: Vec<ClockEntry>,
         floor: Vec<(Slot, u64)>,
     },
@@ -98,7 +102,53 @@ pub enum Message<'a> {
     SyncGone {
         session: u64,
     },
+    /// Symbols `start..` of the sender's set of `items` entries, as [`iblt`](super::iblt) writes them.
+    SyncSymbols {
+        session: u64,
+        start: usize,
+        items: usize,
+        body: &'a [u8],
+    },
+    /// The symbols so far are not enough.
+    SyncMore {
+        session: u64,
+        have: usize,
+    },
+    /// The difference is known, or (`whole`) too large to be found out.
+    SyncFound {
+        session: u64,
+        whole: bool,
+        /// Entries that only the sender of the symbols has and that are to be sent.
+        wanted: Vec<u64>,
+    },
+    /// Asks for the sums of the peer's shards.
+    Check {
+        session: u64,
+        clock: Vec<AskEntry>,
+    },
+    /// `sums`: one for each shard that is not `touched`.
+    Sums {
+        session: u64,
+        clock: Vec<(Slot, u64)>,
+        floor: Vec<(Slot, u64)>,
+        touched: Shards,
+        sums: Vec<u32>,
+    },
 }
+
+/// How a session goes about what the receiver lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The cells with news; all removal records that matter are still there.
+    Incremental,
+    /// Every cell.
+    Complete,
+    /// The entries that both clocks cover are compared first.
+    Compare,
+}
+
+/// Most entries that one session of repair asks for.
+pub const WANTED_MAX: usize = 1 << 16;
 
 const HELLO: u8 = 1;
 const REFUSE: u8 = 2;
@@ -112,6 +162,11 @@ const SYNC_CHUNK: u8 = 9;
 const SYNC_ACK: u8 = 10;
 const SYNC_GONE: u8 = 11;
 const BATCH_PROMPT: u8 = 12;
+const SYNC_SYMBOLS: u8 = 13;
+const SYNC_MORE: u8 = 14;
+const SYNC_FOUND: u8 = 15;
+const CHECK: u8 = 16;
+const SUMS: u8 = 17;
 
 impl Message<'_> {
     /// What kind of message these bytes are, for people and for counting.
@@ -128,6 +183,11 @@ impl Message<'_> {
             Some(&SYNC_CHUNK) => "sync chunk",
             Some(&SYNC_ACK) => "sync ack",
             Some(&SYNC_GONE) => "sync gone",
+            Some(&SYNC_SYMBOLS) => "sync symbols",
+            Some(&SYNC_MORE) => "sync more",
+            Some(&SYNC_FOUND) => "sync found",
+            Some(&CHECK) => "check",
+            Some(&SUMS) => "sums",
             _ => "noise",
         }
     }
@@ -160,21 +220,19 @@ impl Message<'_> {
                 write_digests(&mut w, digests);
                 write_pairs(&mut w, report);
             }
-            Message::SyncRequest { session, resume, clock } => {
+            Message::SyncRequest { session, resume, mend, clock } => {
                 w.u8(SYNC_REQUEST);
                 w.u64(*session);
                 w.varint(resume.map_or(0, |chunk| u64::from(chunk) + 1));
-                w.varint(clock.len() as u64);
-                for entry in clock {
-                    OwnSlots.write(entry.slot, &mut w);
-                    w.varint(entry.seq);
-                    w.raw(&entry.head);
+                write_asked(&mut w, clock);
+                if let Some(shards) = mend {
+                    w.raw(&shards.to_bytes());
                 }
             }
-            Message::SyncStart { session, complete, clock, floor } => {
+            Message::SyncStart { session, mode, clock, floor } => {
                 w.u8(SYNC_START);
                 w.u64(*session);
-                w.u8(u8::from(*complete));
+                w.u8(*mode as u8);
                 w.varint(clock.len() as u64);
                 for entry in clock {
                     OwnSlots.write(entry.slot, &mut w);
@@ -199,6 +257,37 @@ impl Message<'_> {
             Message::SyncGone { session } => {
                 w.u8(SYNC_GONE);
                 w.u64(*session);
+            }
+            Message::SyncSymbols { session, start, items, body } => {
+                w.u8(SYNC_SYMBOLS);
+                w.u64(*session);
+                w.varint(*start as u64);
+                w.varint(*items as u64);
+                w.raw(body);
+            }
+            Message::SyncMore { session, have } => {
+                w.u8(SYNC_MORE);
+                w.u64(*session);
+                w.varint(*have as u64);
+            }
+            Message::SyncFound { session, whole, wanted } => {
+                w.u8(SYNC_FOUND);
+                w.u64(*session);
+                w.u8(u8::from(*whole));
+                wanted.iter().for_each(|item| w.u64(*item));
+            }
+            Message::Check { session, clock } => {
+                w.u8(CHECK);
+                w.u64(*session);
+                write_asked(&mut w, clock);
+            }
+            Message::Sums { session, clock, floor, touched, sums } => {
+                w.u8(SUMS);
+                w.u64(*session);
+                write_pairs(&mut w, clock);
+                write_pairs(&mut w, floor);
+                w.raw(&touched.to_bytes());
+                write_sums(&mut w, sums);
             }
         }
         w.bytes
@@ -230,22 +319,25 @@ impl Message<'_> {
             SYNC_REQUEST => {
                 let session = r.u64()?;
                 let resume = r.varint()?.checked_sub(1).map(|chunk| chunk.min(u64::from(u32::MAX)) as u32);
-                let count = r.count(10)?;
-                let mut clock = Vec::with_capacity(count);
-                for _ in 0..count {
-                    clock.push(AskEntry { slot: names.read(&mut r)?, seq: read_seq(&mut r)?, head: r.array()? });
-                }
-                Message::SyncRequest { session, resume, clock }
+                let clock = read_asked(&mut r, names)?;
+                let mend = if r.is_empty() { None } else { Some(Shards::from_bytes(&r.array()?)) };
+                Message::SyncRequest { session, resume, mend, clock }
             }
             SYNC_START => {
-                let (session, complete) = (r.u64()?, r.u8()? != 0);
+                let session = r.u64()?;
+                let mode = match r.u8()? {
+                    0 => Mode::Incremental,
+                    1 => Mode::Complete,
+                    2 => Mode::Compare,
+                    _ => return Err(DecodeError::Bounds("a session's mode")),
+                };
                 let count = r.count(35)?;
                 let mut clock = Vec::with_capacity(count);
                 for _ in 0..count {
                     let (slot, seq) = (names.read(&mut r)?, read_seq(&mut r)?);
                     clock.push(ClockEntry { slot, seq, head_seq: read_seq(&mut r)?, head: r.array()? });
                 }
-                Message::SyncStart { session, complete, clock, floor: read_pairs(&mut r, names)? }
+                Message::SyncStart { session, mode, clock, floor: read_pairs(&mut r, names)? }
             }
             SYNC_CHUNK => {
                 let session = r.u64()?;
@@ -258,6 +350,31 @@ impl Message<'_> {
                 Message::SyncAck { session, next }
             }
             SYNC_GONE => Message::SyncGone { session: r.u64()? },
+            SYNC_SYMBOLS => {
+                let (session, start) = (r.u64()?, read_size(&mut r, iblt::SYMBOLS_MAX)?);
+                let items = read_size(&mut r, u32::MAX as usize)?;
+                return Ok(Message::SyncSymbols { session, start, items, body: r.rest() });
+            }
+            SYNC_MORE => Message::SyncMore { session: r.u64()?, have: read_size(&mut r, iblt::SYMBOLS_MAX)? },
+            SYNC_FOUND => {
+                let (session, whole) = (r.u64()?, r.u8()? != 0);
+                if r.rest().len() > WANTED_MAX * 8 {
+                    return Err(DecodeError::Bounds("the entries wanted"));
+                }
+                let mut wanted = Vec::with_capacity(r.rest().len() / 8);
+                while !r.is_empty() {
+                    wanted.push(r.u64()?);
+                }
+                Message::SyncFound { session, whole, wanted }
+            }
+            CHECK => Message::Check { session: r.u64()?, clock: read_asked(&mut r, names)? },
+            SUMS => {
+                let session = r.u64()?;
+                let (clock, floor) = (read_pairs(&mut r, names)?, read_pairs(&mut r, names)?);
+                let touched = Shards::from_bytes(&r.array()?);
+                let sums = read_sums(&mut r, SHARDS - touched.iter().count())?;
+                Message::Sums { session, clock, floor, touched, sums }
+            }
             _ => return Err(DecodeError::Bounds("a message's kind")),
         };
         r.finish()?;
@@ -284,6 +401,45 @@ fn read_batch<'a>(mut r: Reader<'a>, names: PeerSlots<'_>) -> Result<Batch<'a>, 
 
 fn read_seq(r: &mut Reader<'_>) -> Result<u64, DecodeError> {
     r.varint().and_then(|seq| if seq <= Dot::SEQ_MAX { Ok(seq) } else { Err(DecodeError::Bounds("a seq")) })
+}
+
+fn read_size(r: &mut Reader<'_>, max: usize) -> Result<usize, DecodeError> {
+    let size = r.varint()?;
+    usize::try_from(size).ok().filter(|size| *size <= max).ok_or(DecodeError::Bounds("a size"))
+}
+
+fn write_asked(w: &mut Writer, clock: &[AskEntry]) {
+    w.varint(clock.len() as u64);
+    for entry in clock {
+        OwnSlots.write(entry.slot, w);
+        w.varint(entry.seq);
+        w.raw(&entry.head);
+    }
+}
+
+fn read_asked(r: &mut Reader<'_>, names: PeerSlots<'_>) -> Result<Vec<AskEntry>, DecodeError> {
+    let count = r.count(10)?;
+    (0..count).map(|_| Ok(AskEntry { slot: names.read(r)?, seq: read_seq(r)?, head: r.array()? })).collect()
+}
+
+/// Sums of empty shards are zero and take a bit each; a small state has few others.
+fn write_sums(w: &mut Writer, sums: &[u32]) {
+    for eight in sums.chunks(8) {
+        let which = eight.iter().enumerate().fold(0, |bits, (at, sum)| bits | u8::from(*sum != 0) << at);
+        w.u8(which);
+        eight.iter().filter(|sum| **sum != 0).for_each(|sum| w.raw(&sum.to_le_bytes()));
+    }
+}
+
+fn read_sums(r: &mut Reader<'_>, count: usize) -> Result<Vec<u32>, DecodeError> {
+    let mut sums = Vec::with_capacity(count);
+    while sums.len() < count {
+        let which = r.u8()?;
+        for at in 0..8.min(count - sums.len()) {
+            sums.push(if which & (1 << at) != 0 { u32::from_le_bytes(r.array()?) } else { 0 });
+        }
+    }
+    Ok(sums)
 }
 
 fn write_pairs(w: &mut Writer, pairs: &[(Slot, u64)]) {
@@ -331,17 +487,29 @@ mod tests {
             Message::SyncRequest {
                 session: 8,
                 resume: Some(0),
+                mend: Some([3, 4095].into_iter().collect()),
                 clock: vec![AskEntry { slot: Slot(1), seq: 2, head: [1; 8] }],
             },
             Message::SyncStart {
                 session: 8,
-                complete: true,
+                mode: Mode::Compare,
                 clock: vec![ClockEntry { slot: Slot(0), seq: 2, head_seq: 2, head: [1; 32] }],
                 floor: vec![(Slot(1), 1)],
             },
             Message::SyncChunk { session: 8, index: 3, last: true, body: b"cells" },
             Message::SyncAck { session: 8, next: 4 },
             Message::SyncGone { session: 8 },
+            Message::SyncSymbols { session: 8, start: 4, items: 900, body: b"symbols" },
+            Message::SyncMore { session: 8, have: 12 },
+            Message::SyncFound { session: 8, whole: false, wanted: vec![1, u64::MAX] },
+            Message::Check { session: 8, clock: vec![AskEntry { slot: Slot(1), seq: 2, head: [1; 8] }] },
+            Message::Sums {
+                session: 8,
+                clock: vec![(Slot(0), 5)],
+                floor: vec![],
+                touched: [0, 9].into_iter().collect(),
+                sums: (0..4094).map(|n| n % 3).collect(),
+            },
         ]
     }
 
@@ -361,7 +529,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_the_decoder_panic(which in 0usize..11, flips: Vec<(usize, u8)>, cut: usize, noise: Vec<u8>) {
+        fn no_bytes_make_the_decoder_panic(which in 0usize..16, flips: Vec<(usize, u8)>, cut: usize, noise: Vec<u8>) {
             let mut bytes = samples()[which].encode();
             for (at, flip) in flips {
                 let at = at % bytes.len();

@@ -7,6 +7,8 @@
 //! | [`write`](mod@write), [`outgoing`] | local writes, and their way out |
 //! | [`live`] | batches as they arrive |
 //! | [`pull`], [`serve`], [`chunk`] | catch-up by cells |
+//! | [`reconcile`], [`compare`], [`iblt`] | what only one of two states has, found at the cost of the difference |
+//! | [`check`] | silent divergence: looked for, judged by majority, repaired |
 //! | [`link`], [`peer`], [`detector`], [`message`] | who is there, and what is said |
 //! | [`member`], [`schemas`] | what the engine itself reads in documents |
 //! | [`removal`] | what may be forgotten |
@@ -16,10 +18,13 @@
 //! Nothing here reads a clock, a socket or a disk, and nothing iterates over an unordered map.
 
 pub mod alarm;
+pub mod check;
 pub mod chunk;
+pub mod compare;
 pub mod detector;
 pub mod fingerprint;
 pub mod hooks;
+pub mod iblt;
 pub mod index;
 pub mod io;
 pub mod keys;
@@ -33,6 +38,7 @@ pub mod peer;
 pub mod persist;
 pub mod persistence;
 pub mod pull;
+pub mod reconcile;
 pub mod removal;
 pub mod replica;
 pub mod rows;

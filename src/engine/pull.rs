@@ -1,15 +1,20 @@
 //! Catch-up, the side that lacks (rule R2): chunks are staged, invisible, until the session is whole; then one step
 //! joins every cell against the state as it is by then, and only after that the clocks merge. A session that breaks
 //! leaves nothing behind; if its link comes back in time it goes on where it was.
+//!
+//! Where removal records may be missing, and in a repair, the states are compared first; see [`reconcile`](super::reconcile).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use super::chunk::ChunkReader;
+use super::compare::{Mend, Scope};
+use super::fingerprint::Shards;
 use super::hooks::Mutant;
+use super::iblt::Decoder;
 use super::io::{Event, LinkId, Now};
 use super::limits::Limits;
-use super::message::{AskEntry, ClockEntry, Message};
+use super::message::{AskEntry, ClockEntry, Message, Mode};
 use super::replica::Replica;
 use super::state::StagedCell;
 use crate::clock::{Clock, Incarnation, NodeId, ReplicaId, Slot};
@@ -24,35 +29,50 @@ pub struct Puller {
     wanted: BTreeSet<NodeId>,
     /// Peers to ask again, and when: a session with them was refused or gave up.
     retries_ms: BTreeMap<NodeId, u64>,
-    current: Option<Pull>,
+    /// A repair that waits its turn.
+    mend: Option<(NodeId, Shards, Mend)>,
+    pub(super) current: Option<Pull>,
     next_session: u64,
 }
 
+/// What a session is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Aim {
+    CatchUp,
+    Mend(Shards, Mend),
+}
+
 #[derive(Debug)]
-struct Pull {
-    peer: NodeId,
+pub(super) struct Pull {
+    pub peer: NodeId,
+    pub aim: Aim,
     /// The process at the other end: a snapshot does not outlive it.
     replica: Option<ReplicaId>,
     /// `None` while the link is gone and the session waits to be resumed.
     link: Option<LinkId>,
-    session: u64,
+    pub session: u64,
     asked: Clock,
-    start: Option<Start>,
+    pub start: Option<Start>,
+    /// While the states are compared.
+    pub decoder: Option<Decoder>,
+    /// What was compared, and the entries that only this side turned out to have.
+    pub compared: Option<(Scope, BTreeSet<u64>)>,
     /// Chunks as they came; their slots are the peer's.
-    staged: Vec<Vec<u8>>,
-    staged_bytes: usize,
+    pub staged: Vec<Vec<u8>>,
+    pub staged_bytes: usize,
     /// The last cell staged: cells come in order of documents and keys.
     last: (String, Vec<u8>),
-    started_ms: u64,
-    touched_ms: u64,
+    pub started_ms: u64,
+    pub touched_ms: u64,
 }
 
 #[derive(Debug)]
-struct Start {
-    complete: bool,
+pub(super) struct Start {
+    /// Every cell is sent: what is not among them the sender does not have.
+    pub complete: bool,
     clock: Clock,
     heads: Vec<ClockEntry>,
-    floor: Clock,
+    pub floor: Clock,
 }
 
 impl Puller {
@@ -61,6 +81,7 @@ impl Puller {
         Self {
             wanted: BTreeSet::new(),
             retries_ms: BTreeMap::new(),
+            mend: None,
             current: None,
             next_session: u64::from_le_bytes(*seed),
         }
@@ -73,6 +94,26 @@ impl Puller {
 
     pub fn waiting(&self) -> usize {
         self.wanted.len()
+    }
+
+    /// Repairs first: there is at most one, and it is small.
+    fn next(&mut self) -> Option<(NodeId, Aim)> {
+        if let Some((peer, shards, how)) = self.mend.take() {
+            return Some((peer, Aim::Mend(shards, how)));
+        }
+        self.wanted.pop_first().map(|peer| (peer, Aim::CatchUp))
+    }
+
+    /// Whether a repair waits or goes on.
+    pub(super) fn mends(&self) -> bool {
+        self.mend.is_some() || self.current.as_ref().is_some_and(|pull| pull.aim != Aim::CatchUp && pull.link.is_some())
+    }
+}
+
+impl Pull {
+    /// Chunks have begun to come: the peer keeps those that follow. A comparison is begun anew.
+    fn resumable(&self) -> bool {
+        self.aim == Aim::CatchUp && self.start.is_some() && self.decoder.is_none()
     }
 }
 
@@ -90,26 +131,35 @@ impl Replica {
         }
     }
 
-    fn start_pull(&mut self, now: Now) {
+    /// Makes the state `peer`'s in some shards, as soon as no other session runs.
+    pub(super) fn want_mend(&mut self, peer: NodeId, shards: Shards, how: Mend, now: Now) {
+        self.puller.mend = Some((peer, shards, how));
+        self.start_pull(now);
+    }
+
+    pub(super) fn start_pull(&mut self, now: Now) {
         // A session that waits for its link does not hold up others.
         if self.puller.current.as_ref().is_some_and(|pull| pull.link.is_some()) {
             return;
         }
-        while let Some(peer) = self.puller.wanted.pop_first() {
+        while let Some((peer, aim)) = self.puller.next() {
             let established = self.peers.get(&peer).and_then(|peer| Some((peer.established()?.id, peer.replica)));
             let Some((link, replica)) = established else { continue };
             self.flush_group(now);
-            let resume = self
-                .puller
-                .current
-                .take()
-                .filter(|pull| pull.peer == peer && pull.replica == replica && pull.start.is_some());
+            let resume =
+                self.puller.current.take().filter(|pull| {
+                    pull.peer == peer && pull.replica == replica && aim == Aim::CatchUp && pull.resumable()
+                });
             let pull = match resume {
                 Some(pull) => Pull { link: Some(link), touched_ms: now.mono_ms(), ..pull },
-                None => self.new_pull(peer, replica, link, now),
+                None => self.new_pull(peer, aim, replica, link, now),
             };
             let resume = pull.start.is_some().then_some(pull.staged.len() as u32);
-            let message = Message::SyncRequest { session: pull.session, resume, clock: self.asked_clock() };
+            let mend = match &pull.aim {
+                Aim::CatchUp => None,
+                Aim::Mend(shards, _) => Some(shards.clone()),
+            };
+            let message = Message::SyncRequest { session: pull.session, resume, mend, clock: self.asked_clock() };
             self.puller.current = Some(pull);
             self.tally.pulls += 1;
             self.send(peer, &message);
@@ -117,15 +167,18 @@ impl Replica {
         }
     }
 
-    fn new_pull(&mut self, peer: NodeId, replica: Option<ReplicaId>, link: LinkId, now: Now) -> Pull {
+    fn new_pull(&mut self, peer: NodeId, aim: Aim, replica: Option<ReplicaId>, link: LinkId, now: Now) -> Pull {
         self.puller.next_session = self.puller.next_session.wrapping_add(1);
         Pull {
             peer,
+            aim,
             replica,
             link: Some(link),
             session: self.puller.next_session,
             asked: self.state.clock.clone(),
             start: None,
+            decoder: None,
+            compared: None,
             staged: Vec::new(),
             staged_bytes: 0,
             last: (String::new(), Vec::new()),
@@ -134,7 +187,7 @@ impl Replica {
         }
     }
 
-    fn asked_clock(&self) -> Vec<AskEntry> {
+    pub(super) fn asked_clock(&self) -> Vec<AskEntry> {
         let entry = |(slot, seq): (Slot, u64)| {
             let (head_seq, full) = self.state.heads[slot.index()];
             let mut head = [0; 8];
@@ -147,7 +200,7 @@ impl Replica {
     }
 
     /// The session `session` with `peer`, if it is the one under way.
-    fn pull_mut(&mut self, peer: NodeId, session: u64) -> Option<&mut Pull> {
+    pub(super) fn pull_mut(&mut self, peer: NodeId, session: u64) -> Option<&mut Pull> {
         self.puller.current.as_mut().filter(|pull| pull.peer == peer && pull.session == session)
     }
 
@@ -155,7 +208,7 @@ impl Replica {
         &mut self,
         peer: NodeId,
         session: u64,
-        complete: bool,
+        mode: Mode,
         entries: &[ClockEntry],
         floor: &[(Slot, u64)],
         now: Now,
@@ -168,10 +221,22 @@ impl Replica {
         let mut clock = pull.asked.clone();
         entries.iter().for_each(|entry| clock.set(entry.slot, entry.seq));
         let floor = floor.iter().copied().collect();
-        let complete = complete || whole;
-        pull.start = Some(Start { complete, clock, heads: entries.to_vec(), floor });
+        let complete = mode == Mode::Complete || whole;
         pull.touched_ms = now.mono_ms();
-        self.tally.pulls_complete += u64::from(complete);
+        if mode == Mode::Compare {
+            let mut meet = pull.asked.clone();
+            meet.meet(&clock);
+            let shards = if let Aim::Mend(shards, _) = &pull.aim { Some(shards.clone()) } else { None };
+            let scope = Scope { salt: session, meet, shards };
+            pull.compared = Some((scope, BTreeSet::new()));
+        }
+        pull.start = Some(Start { complete, clock, heads: entries.to_vec(), floor });
+        self.tally.pulls_complete += u64::from(mode != Mode::Incremental || whole);
+        if let Some(pull) = self.puller.current.as_mut()
+            && let Some((scope, _)) = &pull.compared
+        {
+            pull.decoder = Some(Decoder::new(self.state.items(scope)));
+        }
     }
 
     pub(super) fn on_sync_chunk(
@@ -185,7 +250,7 @@ impl Replica {
     ) -> Result<(), DecodeError> {
         let staged_bytes_max = self.config.limits.staged_bytes;
         let Some(pull) = self.pull_mut(peer, session) else { return Ok(()) };
-        if index as usize != pull.staged.len() || pull.start.is_none() {
+        if index as usize != pull.staged.len() || pull.start.is_none() || pull.decoder.is_some() {
             return Ok(());
         }
         if pull.staged_bytes + body.len() > staged_bytes_max {
@@ -221,9 +286,23 @@ impl Replica {
 
     /// The one atomic step: every staged cell, then the clock, then the floor.
     fn finish_pull(&mut self, pull: Pull, table: &[Slot], now: Now) {
-        let Some(start) = pull.start else { return };
+        if let Aim::Mend(_, how) = pull.aim {
+            self.finish_mend(pull, how, table, now);
+            return;
+        }
+        let Some(start) = &pull.start else { return };
         self.flush_group(now);
-        let cells = self.join_staged(&pull.staged, &start, table);
+        self.look_for_twins(&pull.staged, start, table, now);
+        let mut cells = self.join_staged(&pull.staged, start, table);
+        let compared = pull.compared.is_some();
+        if let Some((scope, dead)) = &pull.compared
+            && !self.config.hooks.planted(Mutant::ReconcileForgets)
+        {
+            cells += self.state.strike(scope, dead);
+            let sent = pull.staged.iter().flat_map(|chunk| ChunkReader::new(chunk, table)).flatten();
+            let sent = sent.flat_map(|cell| cell.cell.entries).map(|entry| entry.dot).collect();
+            cells += self.state.strike_since(&pull.asked, &start.clock, &sent);
+        }
         for entry in &start.heads {
             if entry.seq > self.state.clock.get(entry.slot) {
                 self.state.heads[entry.slot.index()] = (entry.head_seq, entry.head);
@@ -247,10 +326,28 @@ impl Replica {
             peer: pull.peer,
             cells,
             bytes: pull.staged_bytes,
-            complete: start.complete,
+            complete: start.complete || compared,
             took_ms: now.mono_ms().saturating_sub(pull.started_ms),
         });
         self.start_pull(now);
+    }
+
+    /// What came of replicas of this node that are not this process.
+    fn look_for_twins(&mut self, chunks: &[Vec<u8>], start: &Start, table: &[Slot], now: Now) {
+        let (node, own, clock) = (self.id.node, self.slot, &self.state.clock);
+        let twin =
+            |slot: Slot, id: &ReplicaId| id.node == node && slot != own && start.clock.get(slot) > clock.get(slot);
+        if !self.state.roster.iter().any(|(slot, id)| twin(slot, id)) {
+            return;
+        }
+        let mut latest: BTreeMap<Slot, u64> = BTreeMap::new();
+        for cell in chunks.iter().flat_map(|chunk| ChunkReader::new(chunk, table)).flatten() {
+            for entry in cell.cell.entries.iter().filter(|entry| !self.state.clock.covers(entry.dot)) {
+                let at = latest.entry(entry.dot.slot()).or_default();
+                *at = entry.at.ms().max(*at);
+            }
+        }
+        latest.into_iter().for_each(|(replica, at_ms)| self.check_twin(replica, at_ms, now));
     }
 
     fn join_staged(&mut self, chunks: &[Vec<u8>], start: &Start, table: &[Slot]) -> usize {
@@ -296,9 +393,11 @@ impl Replica {
     /// The peer cannot go on with the session (ask anew at once), or serves too many already (ask again later).
     pub(super) fn on_sync_gone(&mut self, peer: NodeId, session: u64, now: Now) {
         if let Some(started) = self.pull_mut(peer, session).map(|pull| pull.start.is_some()) {
-            self.puller.current = None;
+            let mends = self.puller.current.take().is_some_and(|pull| pull.aim != Aim::CatchUp);
             self.tally.pulls_broken += 1;
-            if started {
+            if mends {
+                // The next check finds what there is to mend then.
+            } else if started {
                 self.puller.wanted.insert(peer);
             } else {
                 self.puller.retries_ms.insert(peer, now.mono_ms() + RETRY_MS);
@@ -324,7 +423,9 @@ impl Replica {
             let Limits { session_stall_ms, session_resume_ms, .. } = self.config.limits;
             let patience_ms = if pull.link.is_some() { session_stall_ms } else { session_resume_ms };
             if now.mono_ms() >= pull.touched_ms + patience_ms {
-                self.puller.retries_ms.insert(pull.peer, now.mono_ms() + RETRY_MS);
+                if pull.aim == Aim::CatchUp {
+                    self.puller.retries_ms.insert(pull.peer, now.mono_ms() + RETRY_MS);
+                }
                 self.puller.current = None;
                 self.tally.pulls_broken += 1;
             }

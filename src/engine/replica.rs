@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::alarm::Alarm;
+use super::check::{Checker, Sums};
 use super::hooks::{Hooks, Mutant};
 use super::io::{Event, Input, LinkId, Now, Output, Signed};
 use super::keys::Keys;
@@ -66,6 +67,12 @@ pub struct Tally {
     pub cells_pulled: u64,
     pub bytes_pulled: u64,
     pub serves: u64,
+    /// Sessions that compared states before anything was sent.
+    pub compared: u64,
+    /// Rounds of the self-check.
+    pub checks: u64,
+    /// Entries that a repair added or dropped.
+    pub entries_mended: u64,
     pub windows_closed: u64,
     pub floors_raised: u64,
     /// ... because there were too many removal records, not because every member had them.
@@ -81,6 +88,8 @@ pub struct Replica {
     pub(super) keys: Arc<dyn Keys>,
     pub(super) state: State,
     pub(super) hybrid: HybridClock,
+    /// The wall clock when this process started.
+    pub(super) started_ms: u64,
     pub(super) cluster: Option<ClusterId>,
     /// The cluster id is on the disk: only then is it acted upon.
     pub(super) cluster_durable: bool,
@@ -91,6 +100,7 @@ pub struct Replica {
     pub(super) parked: Parked,
     pub(super) puller: Puller,
     pub(super) server: Server,
+    pub(super) checker: Checker,
     pub(super) persistence: Persistence,
     /// Own batches of earlier starts, read back from a damaged store; offered again after the first catch-up.
     pub(super) salvaged: Vec<(ReplicaId, Vec<u8>)>,
@@ -125,6 +135,7 @@ impl Replica {
         let mut replica = Self {
             group: Group::new(slot),
             hybrid,
+            started_ms: now.wall_ms,
             cluster,
             cluster_durable: cluster.is_some(),
             peers: BTreeMap::new(),
@@ -133,6 +144,7 @@ impl Replica {
             parked: Parked::default(),
             puller: Puller::new(&config.incarnation),
             server: Server::default(),
+            checker: Checker::new(now),
             persistence: Persistence::new(state.clock.clone(), outbox, config.limits.outbox_batches),
             salvaged,
             frozen: BTreeMap::new(),
@@ -224,6 +236,7 @@ impl Replica {
     fn on_tick(&mut self, now: Now) {
         self.check_pulls(now);
         self.expire_serves(now);
+        self.check_if_due(now);
         if now.mono_us >= self.heartbeat_due_us {
             self.on_heartbeat_due(now);
         }
@@ -319,15 +332,27 @@ impl Replica {
             Message::Batch { batch, prompt } => return self.on_batch(peer, &batch, prompt, table, now),
             Message::Report(report) => self.on_report(peer, &report, now),
             Message::Heartbeat { digests, report } => self.on_heartbeat(peer, digests, &report, now),
-            Message::SyncRequest { session, resume, clock } => self.on_sync_request(peer, session, resume, &clock, now),
-            Message::SyncStart { session, complete, clock, floor } => {
-                self.on_sync_start(peer, session, complete, &clock, &floor, now);
+            Message::SyncRequest { session, resume, mend, clock } => {
+                self.on_sync_request(peer, session, resume, mend, &clock, now);
+            }
+            Message::SyncStart { session, mode, clock, floor } => {
+                self.on_sync_start(peer, session, mode, &clock, &floor, now);
             }
             Message::SyncChunk { session, index, last, body } => {
                 return self.on_sync_chunk(peer, session, (index, last), body, table, now);
             }
             Message::SyncAck { session, next } => self.on_sync_ack(peer, session, next, now),
             Message::SyncGone { session } => self.on_sync_gone(peer, session, now),
+            Message::SyncSymbols { session, start, items, body } => {
+                return self.on_sync_symbols(peer, session, start, items, body, now);
+            }
+            Message::SyncMore { session, have } => self.on_sync_more(peer, session, have, now),
+            Message::SyncFound { session, whole, wanted } => self.on_sync_found(peer, session, whole, &wanted, now),
+            Message::Check { session, clock } => self.on_check(peer, session, &clock, now),
+            Message::Sums { session, clock, floor, touched, sums } => {
+                let (clock, floor) = (clock.into_iter().collect(), floor.into_iter().collect());
+                self.on_sums(peer, session, Sums { clock, floor, touched, sums }, now);
+            }
         }
         Ok(())
     }

@@ -1,16 +1,20 @@
 //! Catch-up, the side that has (rule R2): an immutable snapshot, sent in chunks as the receiver takes them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::alarm::Alarm;
 use super::chunk::ChunkWriter;
+use super::compare::Scope;
+use super::fingerprint::Shards;
 use super::hooks::Mutant;
+use super::iblt::{self, Encoder};
 use super::io::Now;
-use super::message::{AskEntry, ClockEntry, Message};
+use super::message::{AskEntry, ClockEntry, Message, Mode};
 use super::replica::Replica;
 use crate::clock::{Clock, NodeId, ReplicaId, Slot};
 use crate::document::Document;
+use crate::document::codec::Writer;
 
 /// The sessions this node serves: one for each peer, at most `Limits::serves`.
 #[derive(Debug, Default)]
@@ -21,9 +25,11 @@ pub struct Server {
 #[derive(Debug)]
 struct Serve {
     session: u64,
-    /// What the receiver had.
+    /// Entries at or below it are only named: the receiver had them, or they are dead.
     clock: Clock,
-    complete: bool,
+    /// While the states are compared: nothing else is sent.
+    comparing: Option<Comparing>,
+    choice: Choice,
     documents: Vec<(Arc<str>, Document)>,
     /// The next document, and the last of its cells that was sent.
     at: usize,
@@ -34,6 +40,25 @@ struct Serve {
     finished: bool,
     touched_ms: u64,
 }
+
+/// Which cells are sent.
+#[derive(Debug)]
+enum Choice {
+    /// Those with an entry that the receiver's clock does not cover.
+    News,
+    All,
+    /// These, in a repair: document and key.
+    Wanted(BTreeSet<(Arc<str>, Vec<u8>)>),
+}
+
+#[derive(Debug)]
+struct Comparing {
+    scope: Scope,
+    encoder: Encoder,
+}
+
+/// Comparisons served at once: each holds 24 bytes for every entry.
+const COMPARISONS_MAX: usize = 2;
 
 impl Server {
     pub fn len(&self) -> usize {
@@ -61,7 +86,12 @@ impl Serve {
                 if after.as_deref().is_some_and(|after| cell.key <= after) {
                     continue;
                 }
-                if self.complete || cell.entries().any(|entry| !self.clock.covers(entry.dot)) {
+                let chosen = match &self.choice {
+                    Choice::All => true,
+                    Choice::News => cell.entries().any(|entry| !self.clock.covers(entry.dot)),
+                    Choice::Wanted(cells) => cells.contains(&(name.clone(), cell.key.to_vec())),
+                };
+                if chosen {
                     chunk.push(name, cell);
                 }
                 if chunk.len() >= chunk_bytes {
@@ -88,6 +118,7 @@ impl Replica {
         peer: NodeId,
         session: u64,
         resume: Option<u32>,
+        mend: Option<Shards>,
         clock: &[AskEntry],
         now: Now,
     ) {
@@ -101,19 +132,38 @@ impl Replica {
         if self.server.serves.get(&peer).is_some_and(|serve| serve.session == session) {
             return;
         }
-        let full = self.server.serves.len() >= self.config.limits.serves && !self.server.serves.contains_key(&peer);
+        let theirs: Clock = clock.iter().map(|entry| (entry.slot, entry.seq)).collect();
+        // Rule R3: below the floor removal records may be gone, so everything must be compared.
+        let below = !theirs.covers_all(&self.state.floor) && !self.config.hooks.planted(Mutant::FloorIgnored);
+        let mode = match (&mend, below) {
+            (None, false) => Mode::Incremental,
+            // A newcomer has nothing to compare.
+            (None, true) if theirs.is_empty() => Mode::Complete,
+            _ => Mode::Compare,
+        };
+        let others = self.server.serves.iter().filter(|(other, _)| **other != peer);
+        let comparisons = others.clone().filter(|(_, serve)| serve.comparing.is_some()).count();
+        let full =
+            others.count() >= self.config.limits.serves || (mode == Mode::Compare && comparisons >= COMPARISONS_MAX);
         if full {
             self.send(peer, &Message::SyncGone { session });
             return;
         }
         self.tally.serves += 1;
-        let theirs: Clock = clock.iter().map(|entry| (entry.slot, entry.seq)).collect();
-        // Rule R3: below the floor removal records may be gone, so everything must be compared.
-        let complete = !theirs.covers_all(&self.state.floor) && !self.config.hooks.planted(Mutant::FloorIgnored);
-        let documents = if complete { self.state.snapshot() } else { self.state.snapshot_above(&theirs) };
+        let mut meet = self.state.clock.clone();
+        meet.meet(&theirs);
+        let scope = Scope { salt: session, meet, shards: mend };
+        let (documents, choice) = match mode {
+            Mode::Incremental => (self.state.snapshot_above(&theirs), Choice::News),
+            Mode::Complete => (self.state.snapshot(), Choice::All),
+            // Cells are chosen from it once it is known what differs.
+            Mode::Compare => (self.state.snapshot_in(&scope), Choice::All),
+        };
+        let comparing =
+            (mode == Mode::Compare).then(|| Comparing { encoder: Encoder::new(self.state.items(&scope)), scope });
         let start = Message::SyncStart {
             session,
-            complete,
+            mode,
             clock: self.clock_beyond(&theirs),
             floor: self.state.floor.iter().collect(),
         };
@@ -121,7 +171,8 @@ impl Replica {
         let serve = Serve {
             session,
             clock: theirs,
-            complete,
+            comparing,
+            choice,
             documents,
             at: 0,
             after: None,
@@ -131,6 +182,62 @@ impl Replica {
             touched_ms: now.mono_ms(),
         };
         self.server.serves.insert(peer, serve);
+        self.send_symbols(peer);
+        self.pump_chunks(peer);
+    }
+
+    fn serve_mut(&mut self, peer: NodeId, session: u64, now: Now) -> Option<&mut Serve> {
+        let serve = self.server.serves.get_mut(&peer).filter(|serve| serve.session == session)?;
+        serve.touched_ms = now.mono_ms();
+        Some(serve)
+    }
+
+    /// The next symbols of a comparison, if one goes on.
+    fn send_symbols(&mut self, peer: NodeId) {
+        let Some(serve) = self.server.serves.get_mut(&peer) else { return };
+        let (session, Some(Comparing { encoder, .. })) = (serve.session, &mut serve.comparing) else { return };
+        let (start, items) = (encoder.made(), encoder.len());
+        let block = encoder.block(iblt::next_block(start));
+        let mut w = Writer::new();
+        iblt::write_symbols(&mut w, &block, start, items);
+        self.send(peer, &Message::SyncSymbols { session, start, items, body: &w.bytes });
+    }
+
+    pub(super) fn on_sync_more(&mut self, peer: NodeId, session: u64, have: usize, now: Now) {
+        let Some(serve) = self.serve_mut(peer, session, now) else { return };
+        if serve.comparing.as_ref().is_some_and(|comparing| comparing.encoder.made() == have) {
+            self.send_symbols(peer);
+        }
+    }
+
+    /// The comparison is over: what is to be sent is known.
+    pub(super) fn on_sync_found(&mut self, peer: NodeId, session: u64, whole: bool, wanted: &[u64], now: Now) {
+        let Some(serve) = self.serve_mut(peer, session, now) else { return };
+        let Some(Comparing { scope, .. }) = serve.comparing.take() else { return };
+        if scope.shards.is_some() {
+            let documents = std::mem::take(&mut serve.documents);
+            let wanted: BTreeSet<u64> = wanted.iter().copied().collect();
+            let mut cells = BTreeSet::new();
+            self.state.each_item(
+                documents.iter().map(|(name, document)| (name, document)),
+                &scope,
+                |name, cell, _, item| {
+                    if wanted.contains(&item) {
+                        cells.insert((name.clone(), cell.key.to_vec()));
+                    }
+                },
+            );
+            let Some(serve) = self.serve_mut(peer, session, now) else { return };
+            serve.documents = documents;
+            serve
+                .documents
+                .retain(|(name, _)| cells.range((name.clone(), Vec::new())..).next().is_some_and(|c| c.0 == *name));
+            serve.choice = Choice::Wanted(cells);
+            // The receiver's clock covers all of it, and yet it lacks it.
+            serve.clock = Clock::new();
+        } else if !whole {
+            serve.choice = Choice::News;
+        }
         self.pump_chunks(peer);
     }
 
@@ -148,7 +255,7 @@ impl Replica {
 
     /// Equal seqs under different hashes are a fork. A peer that has more of one of our own replicas than we do proves
     /// that our disk was rolled back or copied.
-    fn check_asked_clock(&mut self, peer: NodeId, clock: &[AskEntry], now: Now) {
+    pub(super) fn check_asked_clock(&mut self, peer: NodeId, clock: &[AskEntry], now: Now) {
         for entry in clock {
             self.check_own_replica(peer, entry.slot, entry.seq, now);
             let (head_seq, head) = self.state.heads[entry.slot.index()];
@@ -174,7 +281,10 @@ impl Replica {
 
     fn resume_serve(&mut self, peer: NodeId, session: u64, chunk: u32, now: Now) {
         let resumable = self.server.serves.get_mut(&peer).filter(|serve| {
-            serve.session == session && chunk >= serve.acked && chunk <= serve.acked + serve.unacked.len() as u32
+            serve.session == session
+                && serve.comparing.is_none()
+                && chunk >= serve.acked
+                && chunk <= serve.acked + serve.unacked.len() as u32
         });
         let Some(serve) = resumable else {
             self.send(peer, &Message::SyncGone { session });
@@ -207,6 +317,7 @@ impl Replica {
     fn pump_chunks(&mut self, peer: NodeId) {
         let limits = self.config.limits;
         while let Some(serve) = self.server.serves.get_mut(&peer)
+            && serve.comparing.is_none()
             && serve.unacked.len() < limits.chunks_unacked
             && let Some((last, body)) = serve.next_chunk(limits.chunk_bytes)
         {

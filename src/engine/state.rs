@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
-use super::fingerprint::{self, Fingerprint};
+use super::fingerprint::{self, Fingerprint, Shards};
 use super::hooks::{Hooks, Mutant};
 use super::index::DotIndex;
 use super::rows::DirtyRows;
@@ -76,6 +76,11 @@ impl State {
             self.heads.push((0, [0; 32]));
         }
         Some(slot)
+    }
+
+    /// The hash that a replica's chain of batches ends in, and the seq it ends at.
+    pub fn head(&self, slot: Slot) -> (u64, [u8; 32]) {
+        self.heads.get(slot.index()).copied().unwrap_or_default()
     }
 
     pub fn document(&self, name: &str) -> Option<&Document> {
@@ -183,6 +188,29 @@ impl State {
         self.note_added();
     }
 
+    /// Ends a repair: the dots it brought back were covered all along, and enter the index where they belong.
+    pub(super) fn finish_mend(&mut self) {
+        for (dot, at) in std::mem::take(&mut self.added) {
+            self.index.insert(dot, at);
+        }
+    }
+
+    /// Documents that may hold a dot above `low` and at most `high`.
+    pub(super) fn documents_between(&self, low: &Clock, high: &Clock) -> Vec<u32> {
+        self.index.documents_between(low, Some(high))
+    }
+
+    /// The shards of documents that may hold a dot above `clock`.
+    pub fn shards_above(&self, clock: &Clock) -> Shards {
+        let documents = self.index.documents_between(clock, None);
+        documents.into_iter().map(|at| fingerprint::shard_of(self.stored[at as usize].hash)).collect()
+    }
+
+    /// Four bytes of the digest of each shard: enough to see that two differ.
+    pub fn shard_sums(&self) -> Vec<u32> {
+        (0..fingerprint::SHARDS).map(|shard| self.fingerprint.shard(shard) as u32).collect()
+    }
+
     /// Raises the floor to cover `stable` and drops the removal records at or below it.
     pub fn raise_floor(&mut self, stable: &Clock) {
         if self.floor.covers_all(stable) {
@@ -245,7 +273,7 @@ impl State {
     }
 
     /// Gives a cell the entries that `change` makes, in an empty buffer, of those it has.
-    fn change_cell(&mut self, at: u32, key: &[u8], change: impl FnOnce(&[u8], &mut Vec<u8>)) {
+    pub(super) fn change_cell(&mut self, at: u32, key: &[u8], change: impl FnOnce(&[u8], &mut Vec<u8>)) {
         let (mut old, mut new) = (std::mem::take(&mut self.scratch_old), std::mem::take(&mut self.scratch));
         old.clear();
         new.clear();
@@ -328,7 +356,7 @@ impl State {
         }
     }
 
-    fn entry_hash(&self, entry: &EntryRef<'_>, cell_hash: u64, value: &[u8]) -> u128 {
+    pub(super) fn entry_hash(&self, entry: &EntryRef<'_>, cell_hash: u64, value: &[u8]) -> u128 {
         let replica = self.replica_hashes[entry.dot.slot().index()];
         fingerprint::entry_hash(replica, entry.dot.seq(), cell_hash, entry.at, value)
     }
@@ -375,12 +403,12 @@ impl State {
         self.index.compact(slot, live);
     }
 
-    fn find(&self, name: &str) -> Option<u32> {
+    pub(super) fn find(&self, name: &str) -> Option<u32> {
         let hash = fingerprint::document_hash(name);
         self.by_name.find(hash, |at| &*self.stored[*at as usize].name == name).copied()
     }
 
-    fn find_or_create(&mut self, name: &str) -> u32 {
+    pub(super) fn find_or_create(&mut self, name: &str) -> u32 {
         if let Some(at) = self.find(name) {
             return at;
         }
@@ -403,7 +431,7 @@ impl State {
     }
 
     /// Frees the place of a document without cells. Its name stays readable there until the place is taken again.
-    fn release_if_empty(&mut self, at: u32) {
+    pub(super) fn release_if_empty(&mut self, at: u32) {
         let stored = &self.stored[at as usize];
         if !stored.document.is_empty() {
             return;

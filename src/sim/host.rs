@@ -49,6 +49,7 @@ pub struct Host {
     /// What came while it stood still.
     pub waiting: Vec<Input>,
     pub misdeed: Option<Misdeed>,
+    pub fork: Option<Fork>,
     /// It speaks the next version of the wire.
     pub speaks_next: bool,
     /// It is to be there at the end.
@@ -56,6 +57,16 @@ pub struct Host {
     /// It was started on a copy of this host's disk.
     pub copy_of: Option<usize>,
     pub was_rebuilt: bool,
+}
+
+/// The second history that a forking member tells to some of its peers.
+#[derive(Debug, Default)]
+pub struct Fork {
+    /// Where it has come to.
+    pub seq: u64,
+    pub head: [u8; 32],
+    /// Its last batch, as it was sent.
+    pub last: Option<(u64, Arc<[u8]>)>,
 }
 
 #[derive(Debug)]
@@ -91,6 +102,7 @@ impl Host {
             paused: false,
             waiting: Vec::new(),
             misdeed: None,
+            fork: None,
             speaks_next: false,
             stays: true,
             copy_of: None,

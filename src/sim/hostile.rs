@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::fault::Misdeed;
+use super::host::Fork;
 use super::world::{Next, World};
 use crate::clock::{Dot, HybridTime, Slot};
 use crate::document::Address;
@@ -113,11 +114,18 @@ impl World {
     }
 
     /// Another batch under the same dots, signed with its own key as it should be.
-    fn forked(&self, host: usize, message: &[u8]) -> Option<Arc<[u8]>> {
-        let replica = self.hosts[host].replica()?;
+    fn forked(&mut self, host: usize, message: &[u8]) -> Option<Arc<[u8]>> {
+        let (replica, fork) = (self.hosts[host].replica()?, self.hosts[host].fork.as_ref()?);
         let state = replica.state();
         let table: Vec<Slot> = (0..state.roster.len() as u32).map(Slot).collect();
         let Ok(Message::Batch { batch, prompt }) = Message::decode(message, &table) else { return None };
+        if let Some((first, sent)) = &fork.last
+            && *first == batch.first
+        {
+            return Some(sent.clone());
+        }
+        // The fork goes on where the histories parted, or where it has come to.
+        let previous = (fork.seq + 1 == batch.first).then_some(fork.head)?;
         let ops: Vec<OpRef<'_>> = OpReader::new(&batch, PeerSlots { table: &table }).collect::<Result<_, _>>().ok()?;
         let mut own = OpWriter::new(batch.replica, OwnSlots);
         let mut full = OpWriter::new(batch.replica, FullIds { roster: &state.roster });
@@ -127,10 +135,13 @@ impl World {
             own.push(seq, &op);
             full.push(seq, &op);
         }
-        let hash = chain(&[0; 32], &replica.id(), batch.first, batch.count, &full.into_bytes());
+        let hash = chain(&previous, &replica.id(), batch.first, batch.count, &full.into_bytes());
         let (signature, ops) = (self.hosts[host].keys.sign(&hash), own.into_bytes());
+        let (first, seq) = (batch.first, batch.last());
         let batch = Batch { signature, ops: &ops, ..batch };
-        Some(Message::Batch { batch, prompt }.encode().into())
+        let sent: Arc<[u8]> = Message::Batch { batch, prompt }.encode().into();
+        self.hosts[host].fork = Some(Fork { seq, head: hash, last: Some((first, sent.clone())) });
+        Some(sent)
     }
 }
 

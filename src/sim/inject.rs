@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::disk::{Ailment, Image};
 use super::duration::Millis;
 use super::fault::{Fault, FaultKind, Misdeed};
+use super::host::Fork;
 use super::probe::Probe;
 use super::trace::What;
 use super::world::{Next, World};
@@ -317,6 +318,12 @@ impl World {
         }
         if does == Misdeed::Fork {
             self.faults.diverged = true;
+            let head = self.hosts[node].replica().and_then(|replica| {
+                let slot = replica.state().roster.slot(&replica.id())?;
+                Some(replica.state().head(slot))
+            });
+            let (seq, head) = head.unwrap_or_default();
+            self.hosts[node].fork = Some(Fork { seq, head, last: None });
         }
         self.after(0, Next::Misdeed { host: node });
     }

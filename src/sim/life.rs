@@ -223,6 +223,8 @@ impl World {
             (Probe::BatchDropped, tally.batches_dropped),
             (Probe::BatchDuplicate, tally.batches_duplicate),
             (Probe::WindowClosed, tally.windows_closed),
+            (Probe::Compared, tally.compared),
+            (Probe::Checked, tally.checks),
             (Probe::FloorRaised, tally.floors_raised),
             (Probe::FloorForced, tally.floors_forced),
         ] {

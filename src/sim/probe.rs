@@ -35,6 +35,11 @@ probes! {
     Cloned, "two processes under one identity are noticed";
     Forked, "two batches under one dot are noticed";
     Forged, "a batch with a wrong signature is noticed";
+    Diverged, "two states differ where they should not";
+    MendedByMajority, "... and what most have is taken";
+    MendedByUnion, "... and nobody knows who is right";
+    Compared, "two states are compared by what differs";
+    Checked, "a node checks itself against a peer";
     Skewed, "a stamp from the future is noticed";
     ClockBehind, "a write is refused because the clock fell behind";
     StorageFailed, "a disk fails";

@@ -347,7 +347,9 @@ impl World {
             Alarm::Forked { .. } => Some(Probe::Forked),
             Alarm::Forged { .. } => Some(Probe::Forged),
             Alarm::Skewed { .. } => Some(Probe::Skewed),
-            Alarm::Diverged { .. } => None,
+            Alarm::Diverged { .. } => Some(Probe::Diverged),
+            Alarm::Mended { by_majority: true, .. } => Some(Probe::MendedByMajority),
+            Alarm::Mended { by_majority: false, .. } => Some(Probe::MendedByUnion),
         };
         probe.into_iter().for_each(|probe| self.probes.reached(probe));
         if matches!(alarm, Alarm::Diverged { .. }) && !self.faults.divergence_is_planned() {
