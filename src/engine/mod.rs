@@ -48,6 +48,8 @@ pub mod state;
 pub mod write;
 
 #[cfg(test)]
+mod mend_tests;
+#[cfg(test)]
 mod world;
 #[cfg(test)]
 mod world_tests;

@@ -259,7 +259,7 @@ impl World {
         }
     }
 
-    fn drain_wires(&mut self) {
+    pub fn drain_wires(&mut self) {
         while let Some((from, to)) = self.wires.iter().find(|(_, wire)| !wire.is_empty()).map(|(pair, _)| *pair) {
             self.deliver(from, to);
         }

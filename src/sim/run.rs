@@ -109,12 +109,21 @@ impl World {
         let converged_us = self.now_us - healed_us;
         // What was agreed upon holds, and is on every disk.
         self.run_until(self.now_us + 1_500_000);
+        // A write that a slow disk was given before it was healed takes its time.
+        let patience_us = self.now_us + 10_000_000;
+        while self.finding.is_none() && self.now_us < patience_us && self.disks_write() {
+            self.run_until(self.now_us + LOOK_MS * 1_000);
+        }
         self.check_end();
         Some(converged_us)
     }
 
     fn stayers(&self) -> Vec<usize> {
         (0..self.hosts.len()).filter(|host| self.hosts[*host].stays).collect()
+    }
+
+    fn disks_write(&self) -> bool {
+        self.stayers().iter().any(|host| self.hosts[*host].disk.in_flight.is_some())
     }
 
     fn agreed(&self) -> bool {
