@@ -49,6 +49,10 @@ pub struct Limits {
     /// Removal records kept for members that are away. At about 60 bytes each: 60 MB. Beyond it the floor moves on and
     /// whoever was away takes the full path.
     pub removal_records: usize,
+    /// Members up to which everyone is linked to everyone; beyond, batches travel along [`tree`](super::tree)s.
+    pub mesh_members: usize,
+    /// ... in groups of about so many.
+    pub group_members: usize,
     /// How often the state is compared with a peer's, shard by shard, ms. It costs up to 17 KB each time.
     pub self_check_ms: u64,
     /// How often stability is looked at, ms.
@@ -81,6 +85,8 @@ impl Default for Limits {
             session_stall_ms: 3_000,
             session_resume_ms: 30_000,
             removal_records: 1 << 20,
+            mesh_members: 32,
+            group_members: 28,
             self_check_ms: 30_000,
             collect_ms: 5_000,
             replicas: 1 << 16,

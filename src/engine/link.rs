@@ -22,7 +22,7 @@ impl Replica {
             return;
         }
         let record = self.peers.entry(peer).or_insert_with(|| Peer::new(now.mono_ms()));
-        record.link = Some(Link::new(link, self.config.limits.live_window_bytes));
+        record.link = Some(Link::new(link, now.mono_ms(), self.config.limits.live_window_bytes));
         let hello = self.hello();
         self.send(peer, &Message::Hello(hello));
     }
@@ -128,6 +128,8 @@ impl Replica {
     pub(super) fn on_heartbeat_due(&mut self, now: Now) {
         self.flush_group(now);
         self.heartbeat_due_us = now.mono_us + HEARTBEAT_MS * 1_000;
+        self.grow_tree();
+        self.let_go(now);
         let neighbours: Vec<NodeId> = self.neighbours().collect();
         for peer in neighbours {
             self.send_heartbeat(peer);
@@ -168,12 +170,11 @@ impl Replica {
         for (slot, seq) in report {
             self.check_own_replica(peer, *slot, *seq, now);
         }
-        let (clock, own) = (&self.state.clock, self.slot);
+        let clock = &self.state.clock;
         let Some(record) = self.peers.get_mut(&peer) else { return };
         report.iter().for_each(|(slot, seq)| record.durable.raise(*slot, *seq));
-        let acknowledged = record.durable.get(own);
         if let Some(link) = &mut record.link {
-            link.acknowledged(acknowledged);
+            link.acknowledged(&record.durable);
         }
         if record.missing.as_ref().is_some_and(|(_, mark)| clock.covers_all(mark)) {
             record.missing = None;
@@ -231,12 +232,13 @@ impl Replica {
                 changes.push((*id, liveness));
             }
         }
+        self.tree_due |= !changes.is_empty();
         for (peer, liveness) in changes {
             self.emit(Event::Liveness { peer, liveness });
         }
         let reachable = |id: &NodeId| self.peers.get(id).is_some_and(|peer| peer.liveness != Liveness::Down);
-        let unreachable: Vec<NodeId> =
-            self.members.present().filter(|id| *id != self.id.node && !reachable(id)).collect();
+        // Above a full mesh a node knows of those it ought to be linked to; of the rest, their neighbours know.
+        let unreachable: Vec<NodeId> = self.wanted_links().into_iter().filter(|id| !reachable(id)).collect();
         if unreachable != self.unreachable {
             self.unreachable.clone_from(&unreachable);
             self.emit(Event::Partitioned(unreachable));

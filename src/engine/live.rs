@@ -44,14 +44,16 @@ impl Parked {
         self.bytes
     }
 
-    fn insert(&mut self, key: (Slot, u64), batch: ParkedBatch, limits: &Limits, unbounded: bool) -> bool {
+    /// `Some(true)` if it is new, `None` if there is no room.
+    fn insert(&mut self, key: (Slot, u64), batch: ParkedBatch, limits: &Limits, unbounded: bool) -> Option<bool> {
         let fits = unbounded
             || self.batches.len() < limits.parked_batches && self.bytes + batch.ops.len() <= limits.parked_bytes;
-        if fits && !self.batches.contains_key(&key) {
+        let new = !self.batches.contains_key(&key);
+        if fits && new {
             self.bytes += batch.ops.len();
             self.batches.insert(key, batch);
         }
-        fits
+        fits.then_some(new)
     }
 
     fn remove(&mut self, key: (Slot, u64)) -> Option<ParkedBatch> {
@@ -89,8 +91,15 @@ impl Replica {
         // The header's slot is ours already; the ops still name replicas as the peer does.
         let ops = OpReader::new(batch, PeerSlots { table }).collect::<Result<Vec<_>, _>>()?;
         match self.try_apply(from, batch, &ops, now) {
-            Ok(()) => self.unpark(now),
-            Err(NotYet::Missing) => self.park(from, batch, &ops, now),
+            Ok(()) => {
+                self.relay(from, batch, &ops);
+                self.unpark(now);
+            }
+            Err(NotYet::Missing) => {
+                if self.park(from, batch, &ops, now) {
+                    self.relay(from, batch, &ops);
+                }
+            }
             Err(NotYet::Duplicate | NotYet::Refused) => {}
         }
         Ok(())
@@ -192,16 +201,15 @@ impl Replica {
         }
     }
 
-    fn park(&mut self, from: NodeId, batch: &Batch<'_>, ops: &[OpRef<'_>], now: Now) {
+    /// Whether it was not parked already, and there was room.
+    fn park(&mut self, from: NodeId, batch: &Batch<'_>, ops: &[OpRef<'_>], now: Now) -> bool {
         let mut writer = OpWriter::new(batch.replica, OwnSlots);
         ops.iter().zip(batch.first..).for_each(|(op, seq)| writer.push(seq, op));
         let parked = ParkedBatch { count: batch.count, signature: batch.signature, ops: writer.into_bytes(), from };
         let unbounded = self.config.hooks.planted(Mutant::ParkingUnbounded);
-        if self.parked.insert((batch.replica, batch.first), parked, &self.config.limits, unbounded) {
-            self.tally.batches_parked += 1;
-        } else {
-            self.tally.batches_dropped += 1;
-        }
+        let done = self.parked.insert((batch.replica, batch.first), parked, &self.config.limits, unbounded);
+        self.tally.batches_parked += u64::from(done == Some(true));
+        self.tally.batches_dropped += u64::from(done.is_none());
         // A gap in the sender's own stream is filled by nobody else. A superseded dot may be under way from a third
         // node; if it is not, the reports will say so.
         let asks = !self.config.hooks.planted(Mutant::NeverAskedAgain);
@@ -211,6 +219,7 @@ impl Replica {
         {
             self.want_pull(from, now);
         }
+        done == Some(true)
     }
 
     /// Own batches that were read back from a damaged store and that nobody else has: they are applied like any batch

@@ -24,6 +24,8 @@ pub struct Member {
     /// Where it listens, as multiaddresses.
     pub addresses: Vec<String>,
     pub api: String,
+    /// Where its host is: members of one region are near each other.
+    pub region: String,
     pub software: String,
 }
 
@@ -73,6 +75,7 @@ impl Member {
             left: text("status") == "left",
             addresses,
             api: text("api"),
+            region: text("region"),
             software: text("software"),
         }
     }
@@ -104,7 +107,10 @@ impl Replica {
             ("replica", json!(self.id.to_string())),
         ]
         .map(|(field, value)| (field.to_owned(), value));
-        let fields = Map::from_iter(fields);
+        let mut fields = Map::from_iter(fields);
+        if !self.config.region.is_empty() {
+            fields.insert("region".into(), json!(self.config.region));
+        }
         let address = self.member_address(self.id.node)?;
         self.write(&[(address, Write::Put(fields))], false, now).map(|_| ())
     }
@@ -123,11 +129,13 @@ impl Replica {
     pub(super) fn reread_member(&mut self, name: &str) {
         let Some(node) = name.strip_prefix("members/").and_then(|id| id.parse::<NodeId>().ok()) else { return };
         let member = self.view(name).map(|view| Member::from_view(&view));
+        self.tree_due |= self.members.get(&node) != member.as_ref();
         self.members.set(node, member);
     }
 
     /// What every member that has not left has on its disk, as far as this node was told. A member that has not spoken
-    /// since this start counts as having nothing.
+    /// since this start counts as having nothing: in a cluster too large for a full mesh, most have not, and removal
+    /// records go at their bound only.
     pub fn stable(&self) -> Clock {
         let mut stable = self.persistence.durable.clone();
         for node in self.members.present().filter(|node| *node != self.id.node) {

@@ -10,6 +10,7 @@
 //! | [`reconcile`], [`compare`], [`iblt`] | what only one of two states has, found at the cost of the difference |
 //! | [`check`] | silent divergence: looked for, judged by majority, repaired |
 //! | [`link`], [`peer`], [`detector`], [`message`] | who is there, and what is said |
+//! | [`tree`], [`relay`] | who passes what on to whom, above a full mesh |
 //! | [`member`], [`schemas`] | what the engine itself reads in documents |
 //! | [`removal`] | what may be forgotten |
 //! | [`persistence`], [`rows`], [`persist`] | what a disk is asked to keep |
@@ -39,12 +40,14 @@ pub mod persist;
 pub mod persistence;
 pub mod pull;
 pub mod reconcile;
+pub mod relay;
 pub mod removal;
 pub mod replica;
 pub mod rows;
 pub mod schemas;
 pub mod serve;
 pub mod state;
+pub mod tree;
 pub mod write;
 
 #[cfg(test)]

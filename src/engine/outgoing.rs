@@ -77,24 +77,30 @@ impl Replica {
         let row = PortableBatch { first, count, signature, ops: &full };
         self.persistence.keep_batch(self.slot, &row);
         self.tally.batches_sent += 1;
-        let (last, message) = (batch.last(), Message::Batch { batch, prompt: group.prompt });
-        self.broadcast_live(last, message.encode().into());
+        let last = Dot::new(self.slot, batch.last());
+        let message = Message::Batch { batch, prompt: group.prompt };
+        let to = self.receivers(None, &self.id.node);
+        self.send_live(last, &to, message.encode().into());
     }
 
-    fn broadcast_live(&mut self, last: u64, message: Arc<[u8]>) {
-        let neighbours: Vec<NodeId> = self.neighbours().collect();
-        for peer in neighbours {
+    /// Sends a batch that ends in `last` to those of `to` that a link leads to and that keep up.
+    pub(super) fn send_live(&mut self, last: Dot, to: &[NodeId], message: Arc<[u8]>) -> usize {
+        let mut sent = 0;
+        for peer in to {
             let shed = self.config.hooks.rare();
-            let Some(link) = self.peers.get_mut(&peer).and_then(|peer| peer.link.as_mut()) else { continue };
+            let link = self.peers.get_mut(peer).and_then(|peer| peer.link.as_mut());
+            let Some(link) = link.filter(|link| link.established) else { continue };
             if !link.lagging && !shed {
                 link.sent(last, message.len());
                 self.tally.windows_closed += u64::from(link.lagging);
-                self.send_bytes(peer, message.clone());
+                self.send_bytes(*peer, message.clone());
+                sent += 1;
             }
         }
+        sent
     }
 
-    /// Peers that live batches go to: a full mesh of the established links.
+    /// Established links.
     pub(super) fn neighbours(&self) -> impl Iterator<Item = NodeId> {
         self.peers.iter().filter(|(_, peer)| peer.established().is_some()).map(|(id, _)| *id)
     }

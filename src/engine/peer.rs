@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::detector::{Detector, Liveness};
 use super::io::LinkId;
 use super::limits::{HEARTBEAT_MS, LINK_DOWN_MS};
-use crate::clock::{Clock, ReplicaId, Slot};
+use crate::clock::{Clock, Dot, ReplicaId, Slot};
 
 #[derive(Debug)]
 pub struct Peer {
@@ -54,6 +54,8 @@ impl Peer {
 #[derive(Debug)]
 pub struct Link {
     pub id: LinkId,
+    /// When it came up, ms.
+    pub since_ms: u64,
     /// Both said hello and are of one cluster.
     pub established: bool,
     /// The peer's hello came.
@@ -70,7 +72,7 @@ pub struct Link {
     pub untold_bytes: usize,
     /// The peer waits for a report (a write with `replicas:N`).
     pub report_due: bool,
-    window: VecDeque<(u64, usize)>,
+    window: VecDeque<(Dot, usize)>,
     window_bytes: usize,
     window_bytes_max: usize,
     /// The window is full: live batches are left out until the peer has caught up with what it has.
@@ -78,9 +80,10 @@ pub struct Link {
 }
 
 impl Link {
-    pub fn new(id: LinkId, window_bytes_max: usize) -> Self {
+    pub fn new(id: LinkId, since_ms: u64, window_bytes_max: usize) -> Self {
         Self {
             id,
+            since_ms,
             window_bytes_max,
             established: false,
             greeted: false,
@@ -96,17 +99,16 @@ impl Link {
         }
     }
 
-    /// Notes an own batch up to `last` as sent.
-    pub fn sent(&mut self, last: u64, bytes: usize) {
+    /// Notes a batch up to `last` as sent.
+    pub fn sent(&mut self, last: Dot, bytes: usize) {
         self.window.push_back((last, bytes));
         self.window_bytes += bytes;
         self.lagging = self.window_bytes > self.window_bytes_max;
     }
 
-    /// Notes that own ops up to `seq` are durable at the peer.
-    pub fn acknowledged(&mut self, seq: u64) {
-        while let Some((last, bytes)) = self.window.front().copied().filter(|(last, _)| *last <= seq) {
-            debug_assert!(last <= seq);
+    /// Notes what is durable at the peer.
+    pub fn acknowledged(&mut self, durable: &Clock) {
+        while let Some((_, bytes)) = self.window.front().copied().filter(|(last, _)| durable.covers(*last)) {
             self.window_bytes -= bytes;
             self.window.pop_front();
         }
@@ -124,16 +126,17 @@ mod tests {
 
     #[test]
     fn a_peer_that_does_not_acknowledge_gets_at_most_a_window_of_live_bytes() {
-        let mut link = Link::new(LinkId(1), 8 << 20);
+        let mut link = Link::new(LinkId(1), 0, 8 << 20);
         let mut seq = 0;
         while !link.lagging {
             seq += 1;
-            link.sent(seq, 1 << 20);
+            link.sent(Dot::new(Slot(0), seq), 1 << 20);
         }
         assert!(link.window_bytes() <= (8 << 20) + (1 << 20));
-        link.acknowledged(1);
+        let durable = |seq| [(Slot(0), seq)].into_iter().collect::<Clock>();
+        link.acknowledged(&durable(1));
         assert!(link.lagging, "one acknowledged batch is not enough to go on");
-        link.acknowledged(seq);
+        link.acknowledged(&durable(seq));
         assert!(!link.lagging && link.window_bytes() == 0);
     }
 }

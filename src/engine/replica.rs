@@ -24,6 +24,7 @@ use super::rows::Loaded;
 use super::schemas::Schemas;
 use super::serve::Server;
 use super::state::State;
+use super::tree::Tree;
 use crate::clock::{Clock, ClusterId, HybridClock, Incarnation, NodeId, ReplicaId, Slot};
 use crate::document::batch::{FullIds, Naming, OpWriter};
 use crate::document::codec::DecodeError;
@@ -43,6 +44,8 @@ pub struct Config {
     pub rebuilt: bool,
     /// How far a stamp may run ahead of the host's clock. 500 ms suits hosts that run NTP.
     pub max_clock_skew_ms: u64,
+    /// Where the host is; empty if that is nobody's business. Near each other are members of one region.
+    pub region: String,
     /// Name and version of the program, told to peers.
     pub software: String,
     pub limits: Limits,
@@ -57,6 +60,8 @@ pub struct Tally {
     pub batches_sent: u64,
     pub batches_applied: u64,
     pub batches_duplicate: u64,
+    /// Batches of others passed on, once for each peer.
+    pub batches_relayed: u64,
     pub batches_parked: u64,
     pub batches_dropped: u64,
     pub malformed: u64,
@@ -95,6 +100,9 @@ pub struct Replica {
     pub(super) cluster_durable: bool,
     pub(super) peers: BTreeMap<NodeId, Peer>,
     pub(super) members: Members,
+    /// Above a full mesh: who passes what on to whom, as of the last heartbeat.
+    pub(super) tree: Option<Tree>,
+    pub(super) tree_due: bool,
     pub(super) schemas: Schemas,
     pub(super) group: Group,
     pub(super) parked: Parked,
@@ -140,6 +148,8 @@ impl Replica {
             cluster_durable: cluster.is_some(),
             peers: BTreeMap::new(),
             members: Members::default(),
+            tree: None,
+            tree_due: true,
             schemas: Schemas::default(),
             parked: Parked::default(),
             puller: Puller::new(&config.incarnation),
@@ -168,6 +178,7 @@ impl Replica {
         {
             replica.adopt(cluster);
         }
+        replica.grow_tree();
         replica.settle(now);
         replica
     }

@@ -102,6 +102,7 @@ impl World {
             joins: node > 0,
             rebuilt: self.damaged.is_some(),
             max_clock_skew_ms: 500,
+            region: String::new(),
             software: "test".into(),
             limits: Limits::default(),
             hooks: Hooks::default(),

@@ -33,6 +33,7 @@ pub struct Builder {
     kademlia: bool,
     chaos: bool,
     host_report: bool,
+    region: String,
     max_clock_skew_ms: u64,
 }
 
@@ -50,6 +51,7 @@ impl Default for Builder {
             kademlia: true,
             chaos: false,
             host_report: false,
+            region: String::new(),
             max_clock_skew_ms: 500,
         }
     }
@@ -122,6 +124,13 @@ impl Builder {
         self
     }
 
+    /// Where the host is, in any words. In a cluster of more than 32 members those of one region pass on to each other
+    /// what comes from elsewhere.
+    pub fn region(mut self, region: impl Into<String>) -> Self {
+        self.region = region.into();
+        self
+    }
+
     /// How far a stamp may run ahead of the host's clock. Twice what your time synchronization allows; more lets a wrong
     /// clock win over right ones for longer.
     pub fn max_clock_skew_ms(mut self, ms: u64) -> Self {
@@ -161,6 +170,7 @@ impl Builder {
             max_clock_skew_ms: self.max_clock_skew_ms,
             limits: Limits::default(),
             hooks: Hooks::default(),
+            region: self.region.clone(),
             software: concat!("folkmoot/", env!("CARGO_PKG_VERSION")).to_owned(),
         };
         let replica = Replica::new(config, keys.clone(), loaded, Now { wall_ms: wall_ms(), mono_us: 0 });

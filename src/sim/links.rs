@@ -14,6 +14,9 @@ use crate::engine::{Input, LinkId};
 /// How often a host looks for peers to dial, µs: least and most.
 const DIAL_US: (u64, u64) = (100_000, 400_000);
 
+/// Hosts up to which everyone dials everyone at once.
+const MESH_HOSTS: usize = 64;
+
 impl World {
     /// A host dials whom it is not linked to, and looks again later.
     pub(super) fn dial(&mut self, host: usize) {
@@ -33,8 +36,17 @@ impl World {
         }
     }
 
+    /// Whom the replica names once its cluster is large; before that all others, of which a large cluster has but a seed.
     fn wanted(&self, host: usize) -> Vec<usize> {
-        (0..self.hosts.len()).filter(|peer| *peer != host).collect()
+        let large = self.hosts.len() > MESH_HOSTS;
+        match self.hosts[host].replica() {
+            Some(replica) if replica.in_tree() || (large && replica.cluster().is_some()) => {
+                let wanted = replica.wanted_links();
+                (0..self.hosts.len()).filter(|peer| wanted.contains(&self.hosts[*peer].node)).collect()
+            }
+            _ if large => vec![0],
+            _ => (0..self.hosts.len()).filter(|peer| *peer != host).collect(),
+        }
     }
 
     fn can_meet(&self, a: usize, b: usize) -> bool {

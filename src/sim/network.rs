@@ -105,6 +105,12 @@ impl Network {
         }
     }
 
+    /// Where a host is.
+    pub fn region(&self, host: usize) -> &str {
+        let regions = &self.settings.regions;
+        if regions.is_empty() { "" } else { &regions[host % regions.len()] }
+    }
+
     pub fn chance(&mut self) -> &mut Chance {
         &mut self.chance
     }

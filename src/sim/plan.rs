@@ -54,6 +54,8 @@ pub fn set_limit(limits: &mut Limits, name: &str, value: u64) -> Option<()> {
         "session_stall_ms" => limits.session_stall_ms = value,
         "session_resume_ms" => limits.session_resume_ms = value,
         "removal_records" => limits.removal_records = size,
+        "mesh_members" => limits.mesh_members = size,
+        "group_members" => limits.group_members = size,
         "self_check_ms" => limits.self_check_ms = value,
         "collect_ms" => limits.collect_ms = value,
         "alarms" => limits.alarms = size,
@@ -64,12 +66,14 @@ pub fn set_limit(limits: &mut Limits, name: &str, value: u64) -> Option<()> {
 }
 
 /// Bounds that a swarm makes small, so that a state of a few kilobytes meets them, and from what to what.
-const SMALL: [(&str, u64, u64); 9] = [
+const SMALL: [(&str, u64, u64); 11] = [
     ("chunk_bytes", 200, 3_000),
     ("chunks_unacked", 1, 3),
     ("parked_batches", 1, 8),
     ("live_window_bytes", 500, 8_000),
     ("removal_records", 0, 12),
+    ("mesh_members", 1, 12),
+    ("group_members", 1, 3),
     ("self_check_ms", 300, 3_000),
     ("collect_ms", 200, 2_000),
     ("outbox_batches", 1, 20),

@@ -38,6 +38,7 @@ probes! {
     Diverged, "two states differ where they should not";
     MendedByMajority, "... and what most have is taken";
     MendedByUnion, "... and nobody knows who is right";
+    Relayed, "a batch is passed on for its origin";
     Compared, "two states are compared by what differs";
     Checked, "a node checks itself against a peer";
     Skewed, "a stamp from the future is noticed";

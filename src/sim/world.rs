@@ -320,7 +320,10 @@ impl World {
                 let Some(process) = &mut self.hosts[host].process else { return };
                 process.shadow.follow_slots(&process.replica, &mut self.ledger);
                 let verdict = process.graveyard.check(&process.replica, process.shadow.slots(), &names);
-                self.judge(host, verdict);
+                // Where a fork left no majority, what was removed may be back, and an alarm says so.
+                if !process.shadow.is_blind() {
+                    self.judge(host, verdict);
+                }
             }
             Event::Durable { .. } | Event::Reported { .. } => self.acknowledge(host),
             Event::StorageFailed { .. } => probes.reached(Probe::StorageFailed),

@@ -88,6 +88,7 @@ pub fn replica(n: u8, state: State, now: Now) -> Replica {
         joins: false,
         rebuilt: false,
         max_clock_skew_ms: 500,
+        region: String::new(),
         software: "bench".to_owned(),
         limits: Limits::default(),
         hooks: Hooks::default(),
