@@ -71,6 +71,7 @@ pub fn defaults(host_name: &str, data_dir: &Path) -> Layer {
         ("psk", none()),
         ("allow", none()),
         ("store", one("sled")),
+        ("region", one("")),
         ("chaos", one("off")),
         ("insecure", one("off")),
         ("max_clock_skew_ms", one("500")),

@@ -68,6 +68,7 @@ fn builder(settings: &NodeSettings) -> Result<Builder, RunError> {
         .chaos(settings.chaos)
         .host_report(settings.host_report)
         .mdns(settings.mdns.unwrap_or_else(|| !settings.listen.iter().all(|address| is_loopback(address))))
+        .region(&settings.region)
         .max_clock_skew_ms(settings.max_clock_skew_ms);
     for address in &settings.listen {
         builder = builder.listen(address);

@@ -80,6 +80,10 @@ pub struct SettingArgs {
     /// Where data is kept: sled, redb, or memory, which is lost at the end [default: sled]
     #[arg(long, value_name = "sled|redb|memory")]
     store: Option<String>,
+    /// Where this host is, in any word: in a cluster of more than 32 members, those of one region pass on to each other
+    /// what comes from elsewhere [default: none]
+    #[arg(long, value_name = "NAME")]
+    region: Option<String>,
     /// Serve /v1/chaos, through which a test cuts this node's connections
     #[arg(long)]
     chaos: bool,
@@ -115,6 +119,7 @@ impl SettingArgs {
             ("psk", one(&self.psk)),
             ("allow", self.allow.clone()),
             ("store", one(&self.store)),
+            ("region", one(&self.region)),
             ("chaos", set(self.chaos)),
             ("insecure", set(self.insecure)),
             ("max_clock_skew_ms", one(&self.max_clock_skew_ms)),
@@ -221,6 +226,7 @@ mod tests {
             psk: one(),
             allow: vec!["x".into()],
             store: one(),
+            region: one(),
             chaos: true,
             insecure: true,
             max_clock_skew_ms: one(),

@@ -14,7 +14,7 @@ use crate::clock::NodeId;
 use crate::node::settings::NodeSettings;
 
 /// Every key, in the order in which `config show` prints them.
-pub const KEYS: [&str; 14] = [
+pub const KEYS: [&str; 15] = [
     "data_dir",
     "name",
     "host_report",
@@ -25,6 +25,7 @@ pub const KEYS: [&str; 14] = [
     "psk",
     "allow",
     "store",
+    "region",
     "chaos",
     "insecure",
     "max_clock_skew_ms",
@@ -87,6 +88,7 @@ pub fn read(said: &BTreeMap<&'static str, Said>) -> Result<NodeSettings, BadSett
         psk: reader.list("psk", path)?.pop(),
         allow: reader.list("allow", node_id)?,
         store: reader.one("store", store)?,
+        region: reader.one("region", region)?,
         chaos: reader.one("chaos", on_off)?,
         insecure: reader.one("insecure", on_off)?,
         max_clock_skew_ms: reader.one("max_clock_skew_ms", skew)?,
@@ -131,6 +133,13 @@ fn name(text: &str) -> Result<String, String> {
     match !text.is_empty() && text.len() <= NAME_BYTES_MAX && text.chars().all(good) && text != "." && text != ".." {
         true => Ok(text.to_owned()),
         false => Err(format!("`{text}` is no name: 1 to {NAME_BYTES_MAX} bytes without spaces and `/`")),
+    }
+}
+
+fn region(text: &str) -> Result<String, String> {
+    match text.len() <= NAME_BYTES_MAX && !text.chars().any(char::is_control) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("`{text}` is no region: at most {NAME_BYTES_MAX} bytes")),
     }
 }
 

@@ -86,6 +86,11 @@ impl Clock {
         }
     }
 
+    /// Slots up to the last one that was ever set.
+    pub fn len(&self) -> usize {
+        self.seqs.len()
+    }
+
     /// Slots with at least one covered dot, in slot order.
     pub fn iter(&self) -> impl Iterator<Item = (Slot, u64)> {
         self.seqs.iter().enumerate().filter(|(_, seq)| **seq > 0).map(|(i, seq)| (Slot(i as u32), *seq))

@@ -124,6 +124,8 @@ pub enum Event {
     },
     /// Members that cannot be reached changed; empty when all can.
     Partitioned(Vec<NodeId>),
+    /// In a cluster too large for a full mesh: the members to be linked to changed.
+    Neighbours,
     /// Founded or adopted, and durable.
     ClusterKnown(ClusterId),
     /// A peer will not speak to this node.

@@ -198,7 +198,10 @@ impl Replica {
         if contact && own != digests {
             self.want_pull(peer, now);
         }
-        self.judge_peers(now);
+        // Who falls silent is noticed when this node's own heartbeat is due; who speaks again, at once.
+        if self.peers.get(&peer).is_some_and(|peer| peer.liveness != Liveness::Alive) {
+            self.judge_peers(now);
+        }
     }
 
     /// What a peer reported and nobody delivered within a second is pulled from it.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::detector::Liveness;
-use super::io::{Now, Output};
+use super::io::{Event, Now, Output};
 use super::message::Message;
 use super::replica::Replica;
 use super::tree::Tree;
@@ -34,6 +34,7 @@ impl Replica {
             return;
         }
         let own = self.id.node;
+        let before = self.tree.as_ref().map(Tree::neighbours);
         let large = self.members.present().count() > self.config.limits.mesh_members;
         let is_member = self.members.get(&own).is_some_and(|member| !member.left);
         self.tree = (large && is_member).then(|| {
@@ -46,6 +47,9 @@ impl Replica {
                 is_down,
             )
         });
+        if self.tree.as_ref().map(Tree::neighbours) != before {
+            self.emit(Event::Neighbours);
+        }
     }
 
     /// Lets links go that the tree does not need.

@@ -238,6 +238,7 @@ impl Replica {
 
     /// After every input: what changed is told, kept and scheduled.
     pub(super) fn settle(&mut self, now: Now) {
+        self.state.note_clock();
         self.tell_changes();
         self.flush_group_if_due(now);
         self.persist_if_due(now);

@@ -45,6 +45,8 @@ pub struct State {
     pub roster: Roster,
     replica_hashes: Vec<u64>,
     pub clock: Clock,
+    /// The clock's digest when it was last noted.
+    clock_digest: (Clock, u128),
     /// For each slot the hash its chain of batches ends in, and the seq it ends at.
     pub(super) heads: Vec<(u64, [u8; 32])>,
     /// Removal records at or below it may be gone (rule R3).
@@ -120,10 +122,29 @@ impl State {
 
     /// The digest of the clock, in global ids.
     pub fn clock_digest(&self) -> u128 {
-        let hash = |(slot, seq): (Slot, u64)| {
-            fingerprint::entry_hash(self.replica_hashes[slot.index()], seq, 0, HybridTime::default(), b"clock")
-        };
-        self.clock.iter().map(hash).fold(0, u128::wrapping_add)
+        let (seen, digest) = &self.clock_digest;
+        let slots = self.clock.len().max(seen.len()) as u32;
+        let moved = (0..slots).map(Slot).filter(|slot| self.clock.get(*slot) != seen.get(*slot));
+        moved.fold(*digest, |digest, slot| {
+            let (old, new) = (self.seq_hash(slot, seen.get(slot)), self.seq_hash(slot, self.clock.get(slot)));
+            digest.wrapping_sub(old).wrapping_add(new)
+        })
+    }
+
+    /// Keeps the digest of the clock as it is now: the next one starts from it.
+    pub(super) fn note_clock(&mut self) {
+        if self.clock_digest.0 != self.clock {
+            let digest = self.clock_digest();
+            self.clock_digest.0.clone_from(&self.clock);
+            self.clock_digest.1 = digest;
+        }
+    }
+
+    fn seq_hash(&self, slot: Slot, seq: u64) -> u128 {
+        match seq {
+            0 => 0,
+            _ => fingerprint::entry_hash(self.replica_hashes[slot.index()], seq, 0, HybridTime::default(), b"clock"),
+        }
     }
 
     /// Bytes the state holds on to: an estimate, for people.

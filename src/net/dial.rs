@@ -44,6 +44,8 @@ pub(super) struct Planner {
     local: NodeId,
     allow: Option<BTreeSet<NodeId>>,
     blocked: BTreeSet<NodeId>,
+    /// Others keep in touch with them.
+    spared: BTreeSet<NodeId>,
     peers: BTreeMap<NodeId, Peer>,
     seeds: Vec<Seed>,
     urgent: bool,
@@ -115,6 +117,7 @@ impl Planner {
             local,
             allow: None,
             blocked: BTreeSet::new(),
+            spared: BTreeSet::new(),
             peers: BTreeMap::new(),
             seeds,
             urgent: false,
@@ -156,6 +159,10 @@ impl Planner {
                 peer.book = Some(addresses);
             }
         }
+    }
+
+    pub fn set_spared(&mut self, spared: BTreeSet<NodeId>) {
+        self.spared = spared;
     }
 
     pub fn set_blocked(&mut self, blocked: BTreeSet<NodeId>, now: u64) {
@@ -395,7 +402,13 @@ impl Planner {
     fn dialable(&self, id: &NodeId, peer: &Peer) -> bool {
         self.admits(id)
             && self.has_address(id, peer)
+            // Whoever has lost everyone begins with anyone.
+            && (!self.spared.contains(id) || !self.is_linked())
             && (peer.book.is_some() || self.is_seed(id) || self.stranger_links() < STRANGER_LINKS_MAX)
+    }
+
+    fn is_linked(&self) -> bool {
+        self.peers.values().any(|peer| matches!(peer.attempts.progress, Progress::Linked { .. }))
     }
 
     fn has_address(&self, id: &NodeId, peer: &Peer) -> bool {

@@ -89,6 +89,12 @@ impl Handle {
         self.shared.wake.notify_one();
     }
 
+    /// Members that this node need not be linked to: they are not dialled while anyone else is linked, and may dial us.
+    pub fn set_spared(&self, peers: BTreeSet<NodeId>) {
+        self.shared.planner.lock().set_spared(peers);
+        self.shared.wake.notify_one();
+    }
+
     /// Replaces the set of blocked peers: their connections are closed and refused, in both directions, at once. A peer
     /// that leaves the set is dialled at once.
     pub fn set_blocked(&self, peers: BTreeSet<NodeId>) {

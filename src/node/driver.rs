@@ -229,6 +229,7 @@ impl Inner {
                 }
                 self.moved();
             }
+            Event::Neighbours => self.write_book(replica),
             Event::ClusterKnown(cluster) => {
                 tracing::info!(%cluster, "member of the cluster");
                 self.moved();
@@ -246,12 +247,15 @@ impl Inner {
         }
     }
 
-    /// Members are dialled for ever, at the addresses their documents tell.
+    /// Members to be linked to are dialled for ever, at the addresses their documents tell.
     fn write_book(&self, replica: &Replica) {
         let Some(net) = &self.effects.net else { return };
+        let wanted = replica.wanted_links();
         let members = replica.members().iter().filter(|(id, member)| !member.left && **id != self.id.node);
-        let book: BTreeMap<_, _> = members.map(|(id, member)| (*id, member.addresses.clone())).collect();
+        let (book, spared): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            members.map(|(id, member)| (*id, member.addresses.clone())).partition(|(id, _)| wanted.contains(id));
         net.set_book(book);
+        net.set_spared(spared.into_keys().collect());
     }
 
     /// The members known from the store, at the start.

@@ -28,6 +28,8 @@ pub struct NodeSettings {
     pub allow: Vec<String>,
     /// `sled`, `redb` or `memory`.
     pub store: String,
+    /// Where the host is; empty for nobody's business.
+    pub region: String,
     /// Serve `/v1/chaos`, which cuts connections on request.
     pub chaos: bool,
     /// Let the API listen beyond loopback.

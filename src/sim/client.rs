@@ -50,6 +50,10 @@ impl World {
         if self.now_us >= clients.until_us || !clients.gap_us.is_finite() {
             return;
         }
+        if self.tally.writes == 0 {
+            self.spread_begins();
+        }
+        let clients = &mut self.clients;
         let gap_us = clients.chance.gap(clients.gap_us).max(1);
         let client = clients.chance.index(clients.sessions.len());
         let transaction = clients.workshop.transaction(client);
@@ -111,9 +115,12 @@ impl World {
         let Some(process) = &mut self.hosts[host].process else { return };
         let (before, from) = (entries(&process.replica, documents), process.replica.own_seq());
         act(&mut process.replica, now);
-        let mut verdict = self.ledger.record(&process.replica, from, &before, documents);
+        let at_us = if self.now_us < self.plan.scenario.workload.from.us() { 0 } else { self.now_us };
+        let mut verdict = self.ledger.record(&process.replica, from, &before, documents, at_us);
         if verdict.is_ok() {
             verdict = process.shadow.check(&process.replica, &mut self.ledger);
+            // What a node wrote itself did not come to it.
+            process.shadow.take_arrived();
         }
         let me = self.ledger.number(&process.replica.id());
         let digest = self.ledger.digest_from(me, from);

@@ -57,6 +57,8 @@ pub struct Host {
     /// It was started on a copy of this host's disk.
     pub copy_of: Option<usize>,
     pub was_rebuilt: bool,
+    /// It stood still once, or was not there throughout.
+    pub disturbed: bool,
 }
 
 /// The second history that a forking member tells to some of its peers.
@@ -107,6 +109,7 @@ impl Host {
             stays: true,
             copy_of: None,
             was_rebuilt: false,
+            disturbed: false,
         }
     }
 

@@ -103,7 +103,10 @@ impl World {
                     self.after(1_000, Next::Start { host: node });
                 }
             }
-            Pause => self.hosts[node].paused = self.hosts[node].process.is_some(),
+            Pause => {
+                self.hosts[node].disturbed = true;
+                self.hosts[node].paused = self.hosts[node].process.is_some();
+            }
             DiskFull => self.hosts[node].disk.ailment = Ailment::Full,
             DiskError => self.hosts[node].disk.ailment = Ailment::Failing,
             DiskSlow => self.hosts[node].disk.ailment = Ailment::Slow,

@@ -146,6 +146,7 @@ impl World {
         self.promises.unknown += waiting as u64;
         self.probes.reached_if(Probe::AckUnknown, waiting > 0);
         self.hosts[host].life += 1;
+        self.hosts[host].disturbed = true;
         self.hosts[host].paused = false;
         self.hosts[host].waiting.clear();
         self.trace.step(self.now_us, host, What::Stop, u64::from(power));

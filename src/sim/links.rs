@@ -14,9 +14,6 @@ use crate::engine::{Input, LinkId};
 /// How often a host looks for peers to dial, µs: least and most.
 const DIAL_US: (u64, u64) = (100_000, 400_000);
 
-/// Hosts up to which everyone dials everyone at once.
-const MESH_HOSTS: usize = 64;
-
 impl World {
     /// A host dials whom it is not linked to, and looks again later.
     pub(super) fn dial(&mut self, host: usize) {
@@ -38,7 +35,7 @@ impl World {
 
     /// Whom the replica names once its cluster is large; before that all others, of which a large cluster has but a seed.
     fn wanted(&self, host: usize) -> Vec<usize> {
-        let large = self.hosts.len() > MESH_HOSTS;
+        let large = self.is_large();
         match self.hosts[host].replica() {
             Some(replica) if replica.in_tree() || (large && replica.cluster().is_some()) => {
                 let wanted = replica.wanted_links();
@@ -98,6 +95,8 @@ impl World {
         let kind = Message::kind(&message);
         self.tally.messages += 1;
         self.tally.bytes += message.len() as u64;
+        let sent = self.spread.sent.entry(kind).or_default();
+        *sent = (sent.0 + 1, sent.1 + message.len() as u64);
         if matches!(kind, "batch" | "sync chunk") {
             self.tally.payload_bytes += message.len() as u64;
         }

@@ -41,6 +41,7 @@ mod client;
 pub mod disk;
 pub mod duration;
 pub mod fault;
+pub mod figures;
 pub mod host;
 mod hostile;
 mod inject;

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::Serialize;
 
+use super::figures::Figures;
 use super::oracle::{Finding, agreement, wrong};
 use super::plan::Plan;
 use super::probe::Probes;
@@ -30,6 +31,7 @@ pub struct Outcome {
     pub converged_us: Option<u64>,
     pub tally: Tally,
     pub probes: Probes,
+    pub figures: Figures,
     pub plan: Plan,
     pub entries: Vec<Entry>,
     /// Entries beyond what is kept.
@@ -82,6 +84,7 @@ impl Outcome {
             converged_us: None,
             tally: Tally::default(),
             probes: Probes::default(),
+            figures: Figures::default(),
             plan,
             entries: Vec::new(),
             dropped: 0,
@@ -205,7 +208,7 @@ impl World {
 
     fn outcome(mut self, converged_us: Option<u64>) -> Outcome {
         self.probes.reached_if(super::probe::Probe::AckUnknown, self.promises.unknown > 0);
-        let hash = self.trace.hash();
+        let (hash, figures) = (self.trace.hash(), self.figures());
         let (entries, dropped) = self.trace.into_entries();
         Outcome {
             seed: self.plan.seed,
@@ -215,6 +218,7 @@ impl World {
             converged_us,
             tally: self.tally,
             probes: self.probes,
+            figures,
             plan: self.plan,
             entries,
             dropped,

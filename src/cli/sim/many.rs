@@ -38,6 +38,9 @@ pub struct RunArgs {
     /// Fail, with exit code 1, when something that ought to happen sometimes never did
     #[arg(long)]
     probes: bool,
+    /// Print how writes spread, for each seed
+    #[arg(long)]
+    figures: bool,
     /// Write the results as JUnit
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
@@ -123,6 +126,9 @@ fn run_scenario(
     let mut take = |outcome: Outcome| {
         sum.add(&outcome);
         bar.inc(1);
+        if args.figures {
+            bar.suspend(|| tell_figures(&outcome, output));
+        }
         if let Some(finding) = &outcome.finding {
             let found = format!("{}: {}", finding.oracle, finding.text);
             let again =
@@ -157,6 +163,27 @@ fn run_scenario(
         )
     })?;
     Ok(case)
+}
+
+fn tell_figures(outcome: &Outcome, output: Output) {
+    let figures = &outcome.figures;
+    let line = serde_json::json!({"seed": outcome.seed, "figures": figures});
+    // Nobody to tell is no reason to stop.
+    let _ = output.either(&line, || {
+        format!(
+            "seed {}: visible after {:.1} / {:.1} / {:.1} ms (p50, p99, last of {}); {:.2} copies; {:.1} MB, {:.1} % of them \
+             control, {:.0} bytes of control for each node and second",
+            outcome.seed,
+            figures.p50_ms,
+            figures.p99_ms,
+            figures.max_ms,
+            figures.deliveries,
+            figures.copies,
+            figures.bytes as f64 / 1e6,
+            figures.control_share * 100.0,
+            figures.control_bytes_per_node_s,
+        )
+    });
 }
 
 fn conclude(args: &RunArgs, sum: &Sum, seconds: f64, output: Output) -> Result<(), Error> {

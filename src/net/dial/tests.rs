@@ -183,3 +183,16 @@ fn a_failure_is_told_once_in_a_while() {
     }
     assert_eq!(told, 3);
 }
+
+#[test]
+fn spared_members_are_dialled_only_by_who_has_lost_everyone() {
+    let mut planner = with_book(&[1]);
+    planner.on_discovered(node(2), vec![addr(2)], 0);
+    planner.set_spared([node(2)].into());
+    assert_eq!(targets(planner.due(1_000)).len(), 2, "nobody is linked: begin with anyone");
+    planner.on_link_up(node(1), 1_100);
+    planner.on_failed(&Target::Peer(node(2)), "refused", 1_100);
+    assert!(planner.due(1_000_000).is_empty());
+    planner.set_spared(BTreeSet::new());
+    assert_eq!(targets(planner.due(1_000_000)), [Target::Peer(node(2))]);
+}

@@ -26,6 +26,8 @@ pub struct Op {
     /// The last op of its transaction.
     pub ends: bool,
     content: u64,
+    /// When it was written; 0 if that is not measured.
+    pub at_us: u64,
     pub cell: String,
 }
 
@@ -90,7 +92,14 @@ impl Ledger {
 
     /// Takes down the transaction that `replica` just made: its own clock was at `from`, the documents it wrote held
     /// `before`. An own clock has no gaps, so every seq after `from` is one of its ops.
-    pub fn record(&mut self, replica: &Replica, from: u64, before: &Entries, documents: &[String]) -> Verdict {
+    pub fn record(
+        &mut self,
+        replica: &Replica,
+        from: u64,
+        before: &Entries,
+        documents: &[String],
+        at_us: u64,
+    ) -> Verdict {
         let me = self.number(&replica.id());
         let to = replica.own_seq();
         let after = entries(replica, documents);
@@ -99,7 +108,7 @@ impl Ledger {
         }
         let roster = &replica.state().roster;
         let own = roster.slot(&replica.id());
-        let mut ops: BTreeMap<u64, Op> = (from + 1..=to).map(|seq| (seq, Op::default())).collect();
+        let mut ops: BTreeMap<u64, Op> = (from + 1..=to).map(|seq| (seq, Op { at_us, ..Op::default() })).collect();
         for ((document, key, dot), (at, value)) in &after {
             if Some(dot.slot()) != own || dot.seq() <= from {
                 continue;

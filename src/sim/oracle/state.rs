@@ -18,6 +18,8 @@ pub struct Shadow {
     digest: u128,
     /// It took in what a disputed replica said: its digest says nothing any more.
     blind: bool,
+    /// Dots that entered the clock since they were last taken.
+    arrived: Vec<GlobalDot>,
 }
 
 impl Shadow {
@@ -36,6 +38,10 @@ impl Shadow {
 
     pub fn slots(&self) -> &Slots {
         &self.slots
+    }
+
+    pub fn take_arrived(&mut self) -> Vec<GlobalDot> {
+        std::mem::take(&mut self.arrived)
     }
 
     pub fn is_blind(&self) -> bool {
@@ -92,6 +98,7 @@ impl Shadow {
         let before = std::mem::replace(&mut self.clock, clock.clone());
         if !self.blind {
             self.move_digest(&before, &new, ledger);
+            self.arrived.append(&mut new);
         }
         Ok(())
     }

@@ -102,7 +102,6 @@ fn receiver(time: &Time, disk: &mut Disk) -> Replica {
         replica: writer_id(),
         cluster: Some(fixture::CLUSTER),
         name: "writer".to_owned(),
-        region: String::new(),
         software: "bench".to_owned(),
     };
     let inputs = [
