@@ -58,13 +58,7 @@ impl World {
             Misdeed::Lie => self.lie(host),
             Misdeed::Fork | Misdeed::Replay | Misdeed::Future => Vec::new(),
         };
-        let links: Vec<(u64, usize)> = self
-            .network
-            .links
-            .iter()
-            .filter(|(_, link)| link.ends.contains(&host) && link.open[link.side(host)])
-            .map(|(id, link)| (*id, link.other(host)))
-            .collect();
+        let links: Vec<(u64, usize)> = self.network.open_links(host).map(|(id, link)| (id, link.other(host))).collect();
         for message in bad {
             for (link, to) in &links {
                 self.dispatch(host, *to, *link, message.clone());

@@ -54,10 +54,9 @@ impl World {
 
     /// Whether `host` is linked already to another process of the node that `peer` runs.
     fn knows_a_twin(&self, host: usize, peer: usize) -> bool {
-        self.network.links.values().any(|link| {
-            let here = link.ends.contains(&host) && link.open[link.side(host)];
-            here && link.other(host) != peer && self.hosts[link.other(host)].node == self.hosts[peer].node
-        })
+        let node = self.hosts[peer].node;
+        let mut others = self.network.open_links(host).map(|(_, link)| link.other(host));
+        others.any(|other| other != peer && self.hosts[other].node == node)
     }
 
     pub(super) fn opened(&mut self, a: usize, b: usize) {
@@ -68,10 +67,8 @@ impl World {
         // An end that still holds an older link to this node lets it go first.
         for (host, peer) in [(a, b), (b, a)] {
             let node = self.hosts[peer].node;
-            let old = self.network.links.iter().filter(|(_, link)| {
-                link.ends.contains(&host) && link.open[link.side(host)] && self.hosts[link.other(host)].node == node
-            });
-            let old: Vec<u64> = old.map(|(id, _)| *id).collect();
+            let old = self.network.open_links(host).filter(|(_, link)| self.hosts[link.other(host)].node == node);
+            let old: Vec<u64> = old.map(|(id, _)| id).collect();
             for link in old {
                 self.probes.reached(Probe::LinkReplaced);
                 self.close_end(link, host, "replaced by a newer link");

@@ -67,6 +67,8 @@ pub struct Network {
     pub settings: Settings,
     pub weather: Weather,
     pub links: BTreeMap<u64, Link>,
+    /// The links that each host holds for open.
+    open_at: BTreeMap<usize, BTreeSet<u64>>,
     /// The link that both ends hold for open, and those being opened.
     pub between: BTreeMap<(usize, usize), u64>,
     pub opening: BTreeSet<(usize, usize)>,
@@ -97,6 +99,7 @@ impl Network {
             settings,
             weather: Weather { factor: 1.0, ..Weather::default() },
             links: BTreeMap::new(),
+            open_at: BTreeMap::new(),
             between: BTreeMap::new(),
             opening: BTreeSet::new(),
             chance: Chance::of(seed, "network"),
@@ -140,8 +143,17 @@ impl Network {
             stuck: [Vec::new(), Vec::new()],
         };
         self.links.insert(self.next, link);
+        for host in [low, high] {
+            self.open_at.entry(host).or_default().insert(self.next);
+        }
         self.between.insert((low, high), self.next);
         self.next
+    }
+
+    /// The links that a host holds for open, in the order in which they came up.
+    pub fn open_links(&self, host: usize) -> impl Iterator<Item = (u64, &Link)> {
+        let ids = self.open_at.get(&host).into_iter().flatten();
+        ids.filter_map(|id| Some((*id, self.links.get(id)?)))
     }
 
     /// What becomes of a message that `from` sends now. `must`: the protocol cannot do without it.
@@ -203,6 +215,9 @@ impl Network {
         let Some(link) = self.links.get_mut(&id) else { return true };
         let side = link.side(host);
         link.open[side] = false;
+        if let Some(open) = self.open_at.get_mut(&host) {
+            open.remove(&id);
+        }
         link.stuck[side].clear();
         let (low, high) = (link.ends[0], link.ends[1]);
         if self.between.get(&(low, high)) == Some(&id) {
