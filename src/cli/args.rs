@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::cli::exit::Error;
 use crate::cli::output::Output;
-use crate::cli::{about, bench, cluster, demo, read, replay, run as node, sim, status, transfer, watch, write};
+use crate::cli::{about, bench, chaos, cluster, demo, read, replay, run as node, sim, status, transfer, watch, write};
 
 const AFTER: &str = "\
 Documents are named collection/id, as in vms/vm-1; an id may hold slashes. Values on the command
@@ -58,6 +58,7 @@ enum Command {
     Export(transfer::ExportArgs),
     Import(transfer::ImportArgs),
     Sim(sim::SimArgs),
+    Chaos(chaos::ChaosArgs),
     Bench(bench::BenchArgs),
     Config(Box<about::ConfigArgs>),
     Completions(about::CompletionsArgs),
@@ -92,6 +93,7 @@ async fn dispatch(command: Command, output: Output) -> Result<(), Error> {
         Command::Leave(args) => status::leave(args, output).await,
         Command::Export(args) => transfer::export(args, output).await,
         Command::Import(args) => transfer::import(args, output).await,
+        Command::Chaos(args) => chaos::chaos(args, output).await,
         Command::Sim(args) => sim::sim(args, output).await,
         Command::Bench(args) => bench::bench(args, output).await,
         Command::Config(args) => about::config(*args, output),

@@ -52,6 +52,7 @@ pub async fn cluster(args: ClusterArgs, output: Output) -> Result<(), Error> {
         store: args.store,
         chaos: args.chaos,
         host_report: true,
+        seats: Vec::new(),
     };
     output.say(format!("starting {} nodes, data in {}", args.nodes, plan.dir.display()));
     let mut cluster = tokio::select! {

@@ -9,6 +9,7 @@ mod about;
 mod address;
 mod args;
 mod bench;
+mod chaos;
 mod client;
 mod cluster;
 mod config;

@@ -1,4 +1,5 @@
-//! Node processes of this same executable on loopback: what `cluster`, `demo` and `bench` run on.
+//! Node processes of this same executable: what `cluster`, `demo` and `bench` run on, on loopback, and `chaos`, in
+//! network namespaces.
 //!
 //! The processes cannot outlive this one: each watches its stdin, which the kernel closes when this process ends,
 //! however it ends. They are leaders of their own process groups, so that Ctrl-C reaches only this process and the end
@@ -39,6 +40,15 @@ pub struct Plan {
     pub store: Option<String>,
     pub chaos: bool,
     pub host_report: bool,
+    /// Where each node runs; empty for loopback, all of them.
+    pub seats: Vec<Seat>,
+}
+
+/// A network namespace and the address that a node has in it.
+#[derive(Debug, Clone)]
+pub struct Seat {
+    pub namespace: String,
+    pub address: String,
 }
 
 /// One running node process.
@@ -62,6 +72,10 @@ impl LocalCluster {
     pub async fn start(plan: &Plan) -> Result<Self, Error> {
         std::fs::create_dir_all(&plan.dir)
             .map_err(|error| Error::Failed(format!("cannot create {}: {error}", plan.dir.display())))?;
+        for name in &plan.names {
+            // What an earlier cluster said in this directory is not this one's last words.
+            let _ = std::fs::remove_file(plan.dir.join(format!("{name}.log")));
+        }
         let first = Process::start(plan, 0, None).await?;
         let join = first.ready.listen.first().cloned();
         let others = (1..plan.names.len()).map(|index| Process::start(plan, index, join.as_deref()));
@@ -133,7 +147,7 @@ impl LocalCluster {
     pub async fn stop(self) -> Vec<String> {
         let deadline = Instant::now() + STOP_TIMEOUT;
         for process in &self.processes {
-            process.terminate();
+            process.signal(Signal::TERM);
         }
         let mut killed = Vec::new();
         for mut process in self.processes {
@@ -150,13 +164,23 @@ impl LocalCluster {
 const POLL: Duration = Duration::from_millis(10);
 
 impl Process {
-    async fn start(plan: &Plan, index: usize, join: Option<&str>) -> Result<Self, Error> {
+    /// Starts node `index` and waits until it serves.
+    pub async fn start(plan: &Plan, index: usize, join: Option<&str>) -> Result<Self, Error> {
         let name = plan.names[index].clone();
         let failed = |what: &str, error: std::io::Error| Error::Failed(format!("{name}: {what}: {error}"));
         let log = plan.dir.join(format!("{name}.log"));
         let program = std::env::current_exe().map_err(|error| failed("cannot find this program", error))?;
-        let words = File::create(&log).map_err(|error| failed("cannot create its log", error))?;
-        let mut command = Command::new(program);
+        let words = File::options().create(true).append(true).open(&log);
+        let words = words.map_err(|error| failed("cannot create its log", error))?;
+        let mut command = match plan.seats.get(index) {
+            None => Command::new(program),
+            Some(seat) => {
+                // It becomes the program it starts, under the same process id.
+                let mut inside = Command::new("ip");
+                inside.args(["netns", "exec", &seat.namespace]).arg(program);
+                inside
+            }
+        };
         command.args(arguments(plan, index, join)?);
         // The settings are these flags and nothing else: not this shell's variables, not a folkmoot.toml lying here.
         for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FOLKMOOT_")) {
@@ -180,12 +204,22 @@ impl Process {
         Some((status, last_words(&self.log)))
     }
 
-    fn terminate(&self) {
+    /// `None` once it was seen to have ended.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: Signal) {
         let pid = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         if let Some(pid) = pid {
-            // An error means that it has just ended, which is what is wanted.
-            let _ = kill_process(pid, Signal::TERM);
+            // An error means that it has just ended.
+            let _ = kill_process(pid, signal);
         }
+    }
+
+    /// Kills it and waits until it is gone.
+    pub async fn kill(mut self) {
+        let _ = self.child.kill().await;
     }
 }
 
@@ -199,14 +233,18 @@ fn arguments(plan: &Plan, index: usize, join: Option<&str>) -> Result<Vec<String
         }
     };
     let name = &plan.names[index];
+    let (address, api, peers) = match plan.seats.get(index) {
+        None => ("127.0.0.1", api, peers),
+        Some(seat) => (seat.address.as_str(), 7117, 7118),
+    };
     let mut arguments = vec![
         String::from("run"),
         String::from("--json"),
         String::from("--exit-with-parent"),
         format!("--data-dir={}", plan.dir.join(name).display()),
         format!("--name={name}"),
-        format!("--api=127.0.0.1:{api}"),
-        format!("--listen=/ip4/127.0.0.1/tcp/{peers}"),
+        format!("--api={address}:{api}"),
+        format!("--listen=/ip4/{address}/tcp/{peers}"),
         format!("--host-report={}", if plan.host_report { "on" } else { "off" }),
         String::from("--mdns=off"),
         String::from("--config=/dev/null"),
@@ -214,6 +252,8 @@ fn arguments(plan: &Plan, index: usize, join: Option<&str>) -> Result<Vec<String
     arguments.extend(plan.store.iter().map(|store| format!("--store={store}")));
     arguments.extend(join.map(|join| format!("--join={join}")));
     arguments.extend(plan.chaos.then(|| String::from("--chaos")));
+    // A namespace is as closed as loopback; the API is asked from outside of it.
+    arguments.extend((!plan.seats.is_empty()).then(|| String::from("--insecure")));
     Ok(arguments)
 }
 
@@ -258,7 +298,15 @@ mod tests {
 
     fn plan(base_port: Option<u16>) -> Plan {
         let names = ["a", "b"].map(String::from).to_vec();
-        Plan { names, dir: "/d".into(), base_port, store: Some("redb".into()), chaos: true, host_report: false }
+        Plan {
+            names,
+            dir: "/d".into(),
+            base_port,
+            store: Some("redb".into()),
+            chaos: true,
+            host_report: false,
+            seats: Vec::new(),
+        }
     }
 
     #[test]

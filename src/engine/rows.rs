@@ -31,7 +31,7 @@ pub(super) struct DirtyRows {
     pub floor: bool,
     pub cluster: bool,
     /// Clock and heads as last written out.
-    written: BTreeMap<Slot, (u64, u64)>,
+    written: Vec<(u64, u64)>,
     compact_at: usize,
 }
 
@@ -152,8 +152,10 @@ impl State {
         for (slot, id) in self.roster.iter() {
             let (head_seq, head) = self.heads[slot.index()];
             let row = (self.clock.get(slot), head_seq);
-            if self.dirty.written.get(&slot) != Some(&row) {
-                self.dirty.written.insert(slot, row);
+            if self.dirty.written.get(slot.index()) != Some(&row) {
+                // Slots come in order, each at most one beyond the last.
+                self.dirty.written.resize(self.dirty.written.len().max(slot.index() + 1), (0, 0));
+                self.dirty.written[slot.index()] = row;
                 let mut writer = Writer::new();
                 writer.raw(&id.to_bytes());
                 writer.u64(row.0);
@@ -280,7 +282,7 @@ impl Loader {
                 }
                 self.state.clock.set(slot, seq);
                 self.state.heads[slot.index()] = (head_seq, head);
-                self.state.dirty.written.insert(slot, (seq, head_seq));
+                self.state.dirty.written.push((seq, head_seq));
             }
         }
         reader.finish()

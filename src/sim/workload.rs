@@ -34,10 +34,12 @@ pub enum Kind {
     /// The same few fields of one document for each client, over and over.
     Heartbeat,
     Unset,
+    /// A hundred new documents at once.
+    Load,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 20] = [
+    pub const ALL: [Kind; 21] = [
         Kind::Set,
         Kind::Incr,
         Kind::Count,
@@ -58,6 +60,7 @@ impl Kind {
         Kind::Batch,
         Kind::Heartbeat,
         Kind::Unset,
+        Kind::Load,
     ];
 
     pub fn name(self) -> &'static str {
@@ -82,6 +85,7 @@ impl Kind {
             Kind::Batch => "batch",
             Kind::Heartbeat => "heartbeat",
             Kind::Unset => "unset",
+            Kind::Load => "load",
         }
     }
 
@@ -124,7 +128,11 @@ pub struct Workshop {
     mix: Vec<(Kind, u64)>,
     durability: Vec<(Durability, u64)>,
     keys: u64,
+    loads: u64,
 }
+
+/// Documents of one `load`.
+const LOAD_LEN: usize = 100;
 
 /// The schema of the documents below, for the types that are not inferred.
 pub const COLLECTION: &str = "things";
@@ -145,6 +153,7 @@ impl Workshop {
             mix: workload.mix.iter().filter_map(named).collect(),
             durability: workload.durability.iter().filter_map(level).collect(),
             keys: workload.keys,
+            loads: 0,
         }
     }
 
@@ -200,6 +209,15 @@ impl Workshop {
             }
             Kind::Delete => {
                 push(transaction, COLLECTION, &key.to_string(), Write::Delete);
+                return;
+            }
+            Kind::Load => {
+                self.loads += 1;
+                for at in 0..LOAD_LEN {
+                    let fields = json!({"state": "running", "owner": format!("client-{client}"), "n": at});
+                    let Json::Object(fields) = fields else { return };
+                    push(transaction, "load", &format!("{}-{at}", self.loads), Write::Put(fields));
+                }
                 return;
             }
             Kind::Batch => return,

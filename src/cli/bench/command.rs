@@ -122,7 +122,15 @@ async fn clusters(args: &BenchArgs, size: &Size, output: Output) -> Result<Vec<F
 async fn start(args: &BenchArgs, nodes: usize) -> Result<(LocalCluster, Option<tempfile::TempDir>), Error> {
     let (dir, temporary) = directory(None)?;
     let names = (1..=nodes).map(|n| format!("node-{n}")).collect();
-    let plan = Plan { names, dir, base_port: None, store: args.store.clone(), chaos: true, host_report: false };
+    let plan = Plan {
+        names,
+        dir,
+        base_port: None,
+        store: args.store.clone(),
+        chaos: true,
+        host_report: false,
+        seats: Vec::new(),
+    };
     let cluster = LocalCluster::start(&plan).await?;
     cluster.wait_joined(Duration::from_secs(20)).await?;
     cluster.wait_equal(Duration::from_secs(20)).await?;

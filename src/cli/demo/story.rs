@@ -84,6 +84,7 @@ async fn play(args: &DemoArgs, dir: PathBuf, output: Output) -> Result<(LocalClu
         store: args.store.clone(),
         chaos: true,
         host_report: true,
+        seats: Vec::new(),
     };
     output.say("Starting oak, ash and elm: three processes, each with its own data…");
     let cluster = LocalCluster::start(&plan).await?;

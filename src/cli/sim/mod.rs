@@ -4,7 +4,7 @@
 //! [`args`] names the commands, [`many`] runs seeds on threads, [`one`] looks at one of them, [`file`] reads scenarios.
 
 mod args;
-mod file;
+pub mod file;
 mod many;
 #[cfg(feature = "mutants")]
 mod mutants;
