@@ -259,7 +259,7 @@ impl From<WriteError> for Problem {
             }
             WriteError::Patch { .. } => advised(Kind::PatchConflict, "read the document and make the patch again"),
             WriteError::TooLarge { .. } => advised(Kind::BodyTooLarge, "split it"),
-            WriteError::StorageFull { .. } => advised(Kind::StorageFull, "free space; reads go on"),
+            WriteError::StorageFull { .. } => advised(Kind::StorageFull, "free some space; reads go on"),
             WriteError::Storage { .. } => advised(Kind::Storage, "see this node's log"),
             WriteError::Busy { .. } => advised(Kind::Busy, "ask again"),
             WriteError::NotReplicated { wanted, reached } => {

@@ -12,7 +12,6 @@
 //! The digests are written in the same atomic step as the pages. A page that silently went missing is thus found at the
 //! next start, whatever the backend promises.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::persist::{Tree, WriteBatch};

@@ -10,7 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 use tokio::sync::watch;
 
-use super::driver::Effects;
+use super::driver::{Effects, FREE_BYTES_MIN};
 use super::token::{Token, replica_key};
 use super::watch::Ring;
 use super::write::WriteError;
@@ -124,7 +124,10 @@ impl Inner {
         match (full, trouble) {
             (true, detail) => Some(WriteError::StorageFull {
                 detail: detail.unwrap_or_else(|| {
-                    "less than the reserve is free on the data directory's disk; nothing was written, reads go on: free some space".into()
+                    format!(
+                        "less than {} MiB are free on the data directory's disk; nothing was written",
+                        FREE_BYTES_MIN >> 20
+                    )
                 }),
             }),
             (false, Some(detail)) => Some(WriteError::Storage { detail: format!("{detail}; nothing was written") }),

@@ -10,6 +10,7 @@ mod harness;
 
 mod admission;
 mod contract;
+mod crash;
 mod damage;
 mod demo;
 mod durability;
