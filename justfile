@@ -31,6 +31,33 @@ cluster nodes="3":
 bench *args:
     cargo run --release -- bench {{args}}
 
+# Run the deterministic simulator; `just sim run simulations`.
+sim *args:
+    cargo run --release -- sim {{args}}
+
+# All scenarios, ever further seeds, until something is found.
+soak *args:
+    cargo run --release -- sim run simulations --forever {{args}}
+
+# Plant every bug there is a switch for; each must be found. Writes the table.
+mutants *args:
+    cargo run --release --features mutants -- sim mutants --out simulations/MUTANTS.md {{args}}
+
+# A thousand simulated nodes in 19 regions; minutes, and 16 GB.
+scale:
+    cargo run --release -- sim run simulations/scale --seeds 1..1 --jobs 1 --figures
+
+# Power cuts, full disks, damaged stores; what needs root says so.
+crash rounds="20":
+    FOLKMOOT_CRASH_ROUNDS={{rounds}} FOLKMOOT_KILL_ROUNDS={{rounds}} cargo test --locked --test it -- --nocapture crash durability damage
+
+# The scenarios on real processes, in network namespaces; needs root.
+lab *args:
+    cargo build --release
+    for scenario in simulations/split-brain-heals.toml simulations/networks-of-all-shapes.toml simulations/restored-disk.toml \
+        simulations/crashes-lose-nothing-acknowledged.toml simulations/members-come-and-go.toml simulations/lab/*.toml; do \
+        cargo run --release -- chaos "$scenario" {{args}} || exit 1; done
+
 # The embedding example.
 embed:
     cargo run --release --example embed

@@ -13,9 +13,20 @@ pub enum Order {
 
 /// For each slot the highest contiguous seq covered. Dense: index = slot. Missing tail entries count as 0, so clocks of
 /// different lengths compare.
-#[derive(Clone, Default, Debug)]
+#[derive(Default, Debug)]
 pub struct Clock {
     seqs: Vec<u64>,
+}
+
+impl Clone for Clock {
+    fn clone(&self) -> Self {
+        Self { seqs: self.seqs.clone() }
+    }
+
+    /// Keeps the allocation: what a peer was told is copied at every heartbeat.
+    fn clone_from(&mut self, source: &Self) {
+        self.seqs.clone_from(&source.seqs);
+    }
 }
 
 impl Clock {
@@ -30,6 +41,8 @@ impl Clock {
     /// Sets `slot` to `seq`, also downwards. Use [`Clock::raise`] to only ever grow.
     pub fn set(&mut self, slot: Slot, seq: u64) {
         if self.seqs.len() <= slot.index() {
+            // Replicas come one at a time, and a large cluster keeps a clock of each neighbour.
+            self.seqs.reserve_exact((slot.index() + 1 - self.seqs.len()).max(self.seqs.len() / 8));
             self.seqs.resize(slot.index() + 1, 0);
         }
         // No dot lies beyond, and `compare` counts on it.

@@ -148,7 +148,7 @@ impl Replica {
         let durable = &self.persistence.durable;
         let Some(link) = self.peers.get_mut(&peer).and_then(|peer| peer.link.as_mut()) else { return Vec::new() };
         let report = durable.iter().filter(|(slot, seq)| *seq > link.told.get(*slot)).collect();
-        link.told = durable.clone();
+        link.told.clone_from(durable);
         link.untold_bytes = 0;
         link.report_due = false;
         report

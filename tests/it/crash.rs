@@ -79,7 +79,13 @@ async fn power_is_cut(store: &str) {
         let mut node = Launch::new(&mounted.0, "n", store).start().await;
         let held = ids(&node.http).await;
         let lost: Vec<&String> = acknowledged.iter().filter(|id| !held.contains(*id)).collect();
-        assert!(lost.is_empty(), "round {round}: {} of {} are gone: {lost:?}", lost.len(), acknowledged.len());
+        assert!(
+            lost.is_empty(),
+            "round {round}: {} of {} are gone: {:?}…",
+            lost.len(),
+            acknowledged.len(),
+            &lost[..lost.len().min(3)]
+        );
         let told = Mutex::new(Vec::new());
         let enough = [5, 60, 400][round % 3];
         tokio::select! {

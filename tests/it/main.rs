@@ -16,6 +16,7 @@ mod demo;
 mod durability;
 mod hostile;
 mod join;
+mod lab;
 mod layers;
 mod partition;
 mod program;

@@ -139,6 +139,8 @@ impl Drop for Hosts {
     fn drop(&mut self) {
         let _ = nft(&format!("delete table bridge {}\n", self.table()));
         for host in 0..self.count {
+            // A namespace lives on while a socket of its dead process does; the wire to it goes at once.
+            let _ = run("ip", &["link", "del", &self.port(host)]);
             let _ = run("ip", &["netns", "del", &self.space(host)]);
         }
         let _ = run("ip", &["link", "del", &self.bridge()]);
@@ -147,12 +149,15 @@ impl Drop for Hosts {
 
 /// Removes what runs left behind that were killed. Gives their names.
 pub fn clean() -> Result<Vec<String>, Error> {
+    // `fm`, the kind unless it comes after the id, the id of the run, and for hosts the kind and a number.
     let is_ours = |name: &str, kind: char| {
-        let rest = name.strip_prefix(PREFIX).unwrap_or_default();
-        let rest = rest.strip_prefix(kind).unwrap_or(if kind == 'n' { rest } else { "" });
+        let rest = name.strip_prefix(PREFIX)?;
+        let rest = rest.strip_prefix(kind).unwrap_or(rest);
         let id: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        let of_kind =
+            if matches!(kind, 'n' | 'v') { rest[id.len()..].starts_with(kind) } else { rest.len() == id.len() };
         let alive = std::path::Path::new("/proc").join(&id).exists();
-        (!id.is_empty() && !alive && (kind != 'n' || rest[id.len()..].starts_with('n'))).then(|| name.to_owned())
+        (!id.is_empty() && of_kind && !alive).then(|| name.to_owned())
     };
     let words = |text: String| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let mut gone = Vec::new();
@@ -160,10 +165,13 @@ pub fn clean() -> Result<Vec<String>, Error> {
         run("ip", &["netns", "del", &name])?;
         gone.push(name);
     }
-    let links = run("ip", &["-br", "link", "show", "type", "bridge"])?;
-    for name in words(links).iter().filter_map(|name| is_ours(name, 'b')) {
-        run("ip", &["link", "del", &name])?;
-        gone.push(name);
+    for (kind, of) in [('v', "veth"), ('b', "bridge")] {
+        let links = run("ip", &["-br", "link", "show", "type", of])?;
+        let names = links.lines().filter_map(|line| line.split(['@', ' ']).next());
+        for name in names.filter_map(|name| is_ours(name, kind)) {
+            run("ip", &["link", "del", &name])?;
+            gone.push(name);
+        }
     }
     for name in words(run("nft", &["list", "tables", "bridge"])?).iter().filter_map(|name| is_ours(name, 't')) {
         nft(&format!("delete table bridge {name}\n"))?;

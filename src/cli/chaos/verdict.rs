@@ -47,21 +47,28 @@ async fn collection(client: &Client, name: &str) -> Result<Held, Error> {
     Ok(held)
 }
 
+async fn collections(client: &Client) -> Result<BTreeMap<&'static str, Held>, Error> {
+    let mut held = BTreeMap::new();
+    for name in [MARKERS, COUNTERS, COLLECTION] {
+        held.insert(name, collection(client, name).await?);
+    }
+    Ok(held)
+}
+
 /// Asks every node for everything, and judges.
 pub async fn judge(stage: &Stage, history: &History, timeline: &Timeline) -> Result<Vec<Verdict>, Error> {
     let mut all: Vec<(usize, BTreeMap<&str, Held>)> = Vec::new();
+    let mut differ = Vec::new();
     for (node, process) in stage.running() {
-        let mut held = BTreeMap::new();
-        for name in [MARKERS, COUNTERS, COLLECTION] {
-            held.insert(name, collection(&process.client, name).await?);
+        match collections(&process.client).await {
+            Ok(held) => all.push((node, held)),
+            Err(error) => differ.push(format!("n{node} does not say what it holds: {error}")),
         }
-        all.push((node, held));
     }
     let Some((first, held)) = all.first() else {
         return Err(Error::Failed("no node is left to ask".into()));
     };
     let (markers, counters) = (&held[MARKERS], &held[COUNTERS]);
-    let mut differ = Vec::new();
     for (node, other) in &all[1..] {
         for (name, documents) in other.iter().filter(|(name, documents)| held[**name] != **documents) {
             let ids = documents.iter().filter(|(id, fields)| held[*name].get(*id) != Some(*fields)).map(|(id, _)| id);
