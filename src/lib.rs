@@ -47,6 +47,7 @@
 //! | [`crdt`] | the field types |
 //! | [`document`] | cells, documents, schemas, batches, the codec |
 //! | [`engine`] | the replica: inputs and a time go in, outputs come out |
+//! | [`sim`] | the same replica under virtual time, faults and oracles |
 //! | `store`, `net`, `telemetry` | disks; links; logs and metrics |
 //! | `node` | a running node, and what programs hold of it |
 //! | `api`, `cli` | HTTP; the command |
@@ -55,6 +56,9 @@ pub mod clock;
 pub mod crdt;
 pub mod document;
 pub mod engine;
+#[cfg(any(test, feature = "mutants"))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod sim;
 
 #[cfg(feature = "node")]

@@ -33,5 +33,14 @@ mod malformed;
 #[cfg(test)]
 mod server;
 
+/// Reads bytes as each kind of body there is.
+#[cfg(any(test, feature = "mutants"))]
+pub fn read_any_body(bytes: &[u8]) {
+    let _ = serde_json::from_slice::<wire::Batch>(bytes);
+    let _ = serde_json::from_slice::<Vec<wire::Op>>(bytes);
+    let _ = serde_json::from_slice::<json_patch::Patch>(bytes);
+    let _ = std::str::from_utf8(bytes).map(crate::document::Schema::from_json);
+}
+
 pub use problem::{Kind, Problem};
 pub use serve::{ApiSettings, BindError, bind, serve};

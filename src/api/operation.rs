@@ -144,7 +144,7 @@ impl Operation {
         *clock = clock_of(&parts.headers)?;
         let params = Params::parse(parts.uri.query(), &self.all_parameters())?;
         let path = captured(self.path, parts.uri.path())?;
-        if self.session && params.text(&CONSISTENCY) != Some("local") {
+        if self.session && parts.headers.contains_key(CLOCK) && params.text(&CONSISTENCY) != Some("local") {
             let wait = Duration::from_millis(params.integer(&WAIT_MS).unwrap_or(WAIT_MS_DEFAULT));
             api.node.wait_for(clock, wait).await?;
         }

@@ -99,7 +99,7 @@ async fn watch(cluster: &mut LocalCluster, output: Output) -> Result<(), Error> 
             _ = tick.tick() => {}
         }
         for process in &mut cluster.processes {
-            if let Some((status, words)) = process.ended() {
+            if let Some((status, words)) = process.ended().filter(|(status, _)| !status.success()) {
                 return Err(Error::Failed(format!("{} ended ({status}). Its last words:\n{words}", process.name)));
             }
         }

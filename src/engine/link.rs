@@ -191,6 +191,7 @@ impl Replica {
         let contact = record.link.as_mut().is_some_and(|link| !std::mem::replace(&mut link.contacted, true));
         self.on_report(peer, report, now);
         let own = self.digests();
+        self.met |= own.clock == digests.clock;
         if own.clock == digests.clock && own.state != digests.state {
             self.on_diverged(peer, now);
         }
@@ -246,6 +247,13 @@ impl Replica {
             self.unreachable.clone_from(&unreachable);
             self.emit(Event::Partitioned(unreachable));
         }
+    }
+
+    /// Whether this node can tell if it lags: since its start it has caught up with another member, or there is none. A
+    /// disk that was brought back from a copy says nothing of what was acknowledged after the copy.
+    pub fn has_met(&self) -> bool {
+        let alone = || !self.members.present().any(|id| id != self.id.node);
+        self.cluster().is_some() && (self.met || alone())
     }
 
     /// Members that have not left and cannot be reached.

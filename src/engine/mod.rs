@@ -53,7 +53,7 @@ pub mod write;
 #[cfg(test)]
 mod mend_tests;
 #[cfg(test)]
-mod world;
+pub(crate) mod world;
 #[cfg(test)]
 mod world_tests;
 

@@ -318,6 +318,7 @@ impl Replica {
             self.state.raise_floor(&start.floor);
         }
         self.persistence.touch();
+        self.met = true;
         self.offer_salvaged(now);
         self.tally.cells_pulled += cells as u64;
         self.tally.bytes_pulled += pull.staged_bytes as u64;

@@ -91,7 +91,7 @@ pub struct Replica {
     pub(super) id: ReplicaId,
     pub(super) slot: Slot,
     pub(super) keys: Arc<dyn Keys>,
-    pub(super) state: State,
+    pub(crate) state: State,
     pub(super) hybrid: HybridClock,
     /// The wall clock when this process started.
     pub(super) started_ms: u64,
@@ -116,6 +116,8 @@ pub struct Replica {
     pub(super) frozen: BTreeMap<Slot, ()>,
     /// What every member had on its disk when this was last looked at.
     pub(super) settled: Clock,
+    /// Since this start it was as far as some other member, at one moment.
+    pub(super) met: bool,
     pub(super) unreachable: Vec<NodeId>,
     pub(super) heartbeat_due_us: u64,
     pub(super) collect_due_us: u64,
@@ -159,6 +161,7 @@ impl Replica {
             salvaged,
             frozen: BTreeMap::new(),
             settled: Clock::new(),
+            met: false,
             unreachable: Vec::new(),
             heartbeat_due_us: now.mono_us,
             collect_due_us: now.mono_us,

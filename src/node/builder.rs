@@ -252,6 +252,14 @@ impl Node {
     /// Tells the cluster where this node and its API can be reached. Told again by [`Node::announce_again`].
     pub fn announce(&self, api: &str) {
         *self.inner.announced_api.lock() = Some(api.to_owned());
+        self.announce_again();
+    }
+
+    /// Tells it once more: with a wildcard addresses come one by one, and later, when an interface comes up.
+    pub(super) fn announce_again(&self) {
+        // Held until it is told, so that an older address cannot overtake a newer one.
+        let announced = self.inner.announced_api.lock();
+        let Some(api) = announced.as_deref().filter(|_| !self.inner.is_stopping()) else { return };
         let listen = self.listen_addresses();
         let written = self.inner.with_replica(|replica, now| replica.announce_self(&listen, api, now));
         if let Err(error) = written {
@@ -266,14 +274,6 @@ impl Node {
         let founded =
             async { while self.inner.replica.read().cluster().is_none() && progress.changed().await.is_ok() {} };
         let _ = tokio::time::timeout(WAIT, founded).await;
-    }
-
-    /// There is one more address: with a wildcard they come one by one, and later, when an interface comes up.
-    pub(super) fn announce_again(&self) {
-        let announced = self.inner.announced_api.lock().clone();
-        if let Some(api) = announced.filter(|_| !self.inner.is_stopping()) {
-            self.announce(&api);
-        }
     }
 
     /// On a LAN someone may already hold a cluster: look for a moment before founding another.

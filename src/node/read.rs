@@ -80,9 +80,14 @@ impl Node {
     /// Waits until this node has what the session has seen, at most for `wait`.
     pub async fn wait_for(&self, token: &Token, wait: Duration) -> Result<(), Behind> {
         let mut progress = self.inner.progress.subscribe();
-        let covered = async { while self.missing(token) > 0 && progress.changed().await.is_ok() {} };
+        let met = || self.inner.replica.read().has_met();
+        let covered = async { while (!met() || self.missing(token) > 0) && progress.changed().await.is_ok() {} };
         let _ = tokio::time::timeout(wait, covered).await;
         match self.missing(token) {
+            // What every member had is left out of a token, so an old disk cannot tell by the token alone.
+            0 if !met() => Err(Behind {
+                reason: "this node has met no other member since it started and cannot tell whether it lags".into(),
+            }),
             0 => Ok(()),
             missing => Err(Behind {
                 reason: format!(
