@@ -244,7 +244,9 @@ impl From<WriteError> for Problem {
         let said = error.to_string();
         let advised = |kind, advice: &str| Self::new(kind, format!("{said}; {advice}"));
         match error {
-            WriteError::NotFound { .. } => advised(Kind::NotFound, "create it with PUT, or ask with `upsert=true`"),
+            WriteError::NotFound { .. } => {
+                advised(Kind::NotFound, "PUT creates it, and so does a PATCH with `upsert=true`")
+            }
             WriteError::Precondition { etag, .. } => {
                 let problem = advised(Kind::PreconditionFailed, "read the document and decide again");
                 problem.with("etag", etag.map_or(Value::Null, |etag| json!(super::condition::quoted(&etag))))

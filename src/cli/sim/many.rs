@@ -35,7 +35,7 @@ pub struct RunArgs {
     /// Begin again with the next seeds, until interrupted or something is found
     #[arg(long)]
     forever: bool,
-    /// Fail, with exit code 1, when something that ought to happen sometimes never did
+    /// Say what ought to happen sometimes and never did, and end with exit code 1 if there is any
     #[arg(long)]
     probes: bool,
     /// Print how writes spread, for each seed
@@ -145,15 +145,22 @@ fn run_scenario(
         }
         true
     };
+    if !earlier.is_empty() {
+        output.say(format!("{}: first the seeds that failed once: {earlier:?}", scenario.name));
+    }
     for seed in earlier {
         take(run_seed(scenario, seed, how));
     }
     in_order(first..=last, jobs, |seed| run_seed(scenario, seed, how), &mut take);
     bar.finish_and_clear();
+    if failures.len() > TOLD_MAX {
+        output.say(format!("{}: and {} seeds more failed", scenario.name, failures.len() - TOLD_MAX));
+    }
     let seconds = started.elapsed().as_secs_f64();
     let seeds = format!("{first}..{last}");
     let case = Case { scenario: scenario.name.clone(), seeds: seeds.clone(), seconds, failures };
-    let line = serde_json::json!({"scenario": case.scenario, "seeds": seeds, "failed": case.failures.len(), "seconds": seconds});
+    let line = serde_json::json!({"scenario": case.scenario, "seeds": seeds, "failed": case.failures.len(), "seconds": seconds,
+        "failures": case.failures.iter().take(TOLD_MAX).map(|(seed, found, _)| serde_json::json!({"seed": seed, "found": found})).collect::<Vec<_>>()});
     output.either(&line, || {
         let rate = (last - first + 1) as f64 / seconds;
         format!(
@@ -204,7 +211,7 @@ fn conclude(args: &RunArgs, sum: &Sum, seconds: f64, output: Output) -> Result<(
             sum.slowest_convergence_ms,
         )
     })?;
-    if !missed.is_empty() {
+    if args.probes && !missed.is_empty() {
         output.say(format!("never happened: {}", missed.join("; ")));
     }
     match (sum.failed, args.probes && !missed.is_empty()) {

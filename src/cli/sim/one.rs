@@ -109,7 +109,8 @@ pub fn report(args: &ReportArgs, output: Output) -> Result<(), Error> {
         file::write(path, &json(&outcome).to_string())?;
     }
     if let Some(path) = &args.junit {
-        let again = format!("folkmoot sim replay {} --seed {}", args.run.scenario.display(), args.run.seed);
+        let flags = args.run.planted.flags();
+        let again = format!("folkmoot sim replay {} --seed {}{flags}", args.run.scenario.display(), args.run.seed);
         let failure = outcome
             .finding
             .iter()
