@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep};
 const CONNECTIONS_MAX: usize = 1024;
 /// Longer than any request may take and than a watch stays silent, so it only ends connections nobody uses and
 /// clients that stopped reading.
-const IDLE_MAX: Duration = Duration::from_secs(75);
+const IDLE_MAX: Duration = Duration::from_secs(20);
 
 pub(super) struct Connections {
     listener: TcpListener,

@@ -150,11 +150,16 @@ fn refused(error: &SchemaError) -> Problem {
 
 /// A schema written as a plain document must still be a schema: every node reads it.
 pub(super) fn guard(write: &DocumentWrite) -> Result<(), Problem> {
-    if write.address.collection() != COLLECTION {
-        return Ok(());
-    }
     let address = &write.address;
     let refuse = |what: String| Problem::new(Kind::DoesNotFit, what);
+    if address.collection() == crate::engine::member::COLLECTION {
+        return Err(refuse(format!(
+            "{address} is written by its node alone; POST /v1/leave there takes it out of the cluster"
+        )));
+    }
+    if address.collection() != COLLECTION {
+        return Ok(());
+    }
     if check_collection(address.id()).is_err() || FIXED.contains(&address.id()) {
         return Err(refuse(format!(
             "{address} is no schema: its id must be the collection it is for, and not one whose types are fixed"

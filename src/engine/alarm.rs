@@ -9,8 +9,9 @@ use crate::clock::{NodeId, ReplicaId};
 pub enum Alarm {
     /// Harmless to the data (rule R4), but a disk was swapped, restored or copied.
     #[error(
-        "this node's disk was rolled back or copied: {peer} has {theirs} ops of our replica {replica}, this disk has {ours}; \
-         this start writes under a new replica, nothing is reused"
+        "this node's disk holds less than it once told: {peer} has {theirs} ops of our replica {replica}, this disk has \
+         {ours}. It was rolled back or copied, or died before its last writes, which nobody was told to be safe, were \
+         synced. Nothing is lost: this start writes under a new replica, and the rest comes back from peers"
     )]
     RolledBack { replica: ReplicaIdText, ours: u64, theirs: u64, peer: NodeIdText },
     #[error(

@@ -5,7 +5,7 @@
 //! | `meta` | `cluster` | cluster id, 16 bytes |
 //! | `meta` | `replica/` slot u32 BE | replica id, seq, head's seq, head |
 //! | `meta` | `floor` | (slot, seq) pairs, varints |
-//! | `meta` | `digest` | clock digest, state digest, number of entries |
+//! | `meta` | `digest` | clock digest, state digest, digest of the removal records, number of entries |
 //! | `cells` | document, 0, page id u32 BE | the page's bytes |
 //! | `outbox` | slot u32 BE, first seq u64 BE | a signed batch under full ids |
 //!
@@ -181,9 +181,10 @@ impl State {
     }
 
     fn digest_row(&self) -> Vec<u8> {
-        let mut row = Vec::with_capacity(40);
+        let mut row = Vec::with_capacity(56);
         row.extend_from_slice(&self.clock_digest().to_le_bytes());
         row.extend_from_slice(&self.digest().to_le_bytes());
+        row.extend_from_slice(&self.records_digest().to_le_bytes());
         row.extend_from_slice(&(self.counts().entries as u64).to_le_bytes());
         row
     }

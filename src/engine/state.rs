@@ -57,6 +57,8 @@ pub struct State {
     ordered: BTreeMap<Arc<str>, u32>,
     index: DotIndex,
     fingerprint: Fingerprint,
+    /// The same sum over removal records. Nodes in agreement may differ in it; a disk must not.
+    records: u128,
     counts: Counts,
     visible: BTreeMap<Box<str>, usize>,
     pub(super) dirty: DirtyRows,
@@ -129,6 +131,11 @@ impl State {
             let (old, new) = (self.seq_hash(slot, seen.get(slot)), self.seq_hash(slot, self.clock.get(slot)));
             digest.wrapping_sub(old).wrapping_add(new)
         })
+    }
+
+    /// The digest of the removal records, for this node's own disk.
+    pub(super) fn records_digest(&self) -> u128 {
+        self.records
     }
 
     /// Keeps the digest of the clock as it is now: the next one starts from it.
@@ -355,7 +362,10 @@ impl State {
                             self.fingerprint.remove(document_hash, hash);
                         }
                     }
-                    None => self.counts.removal_records -= 1,
+                    None => {
+                        self.counts.removal_records -= 1;
+                        self.records = self.records.wrapping_sub(self.entry_hash(&entry, cell_hash, b""));
+                    }
                 }
             }
             if let Some(entry) = come {
@@ -367,7 +377,10 @@ impl State {
                         let hash = self.entry_hash(&entry, cell_hash, value);
                         self.fingerprint.add(document_hash, hash);
                     }
-                    None => self.counts.removal_records += 1,
+                    None => {
+                        self.counts.removal_records += 1;
+                        self.records = self.records.wrapping_add(self.entry_hash(&entry, cell_hash, b""));
+                    }
                 }
             }
         }

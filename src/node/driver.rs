@@ -19,7 +19,7 @@ use crate::net;
 use crate::store::{DataDir, Durability, Store, StoreError};
 
 /// Below this many free bytes writes are refused, while the store still has room to finish what it began.
-pub const FREE_BYTES_MIN: u64 = 24 << 20;
+pub const FREE_BYTES_MIN: u64 = 48 << 20;
 /// Signatures waiting to be checked. What does not fit is left out: a batch's hash commits to all before it, so the next
 /// signature that is checked vouches for those in between.
 const CLAIMS_MAX: usize = 4_096;

@@ -53,7 +53,7 @@ impl Node {
             gauge(
                 "folkmoot_storage_failed",
                 "1 while the store refuses writes",
-                f64::from(u8::from(replica.storage_failed())),
+                f64::from(u8::from(replica.storage_failed() || self.inner.storage_trouble().is_some())),
             ),
             counter("folkmoot_ops_written", "Own ops", tally.ops_written),
             counter("folkmoot_ops_applied", "Ops of others, applied live", tally.ops_applied),

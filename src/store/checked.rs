@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use super::contract::{Changed, Durability, KEY_BYTES_MAX, Store, StoreError, Visit};
@@ -43,9 +43,10 @@ pub(super) enum Order {
     Down,
 }
 
-/// Space a store leaves free on its disk: what the backends need to open again after a crash (sled writes a snapshot and
-/// overwrites a segment of 2 MiB, redb its allocator's state), twice over.
-const RESERVE_BYTES: u64 = 8 << 20;
+/// Space a store leaves free on its disk, and needs to be opened: what the backends take to open again after a crash
+/// (sled writes a snapshot and overwrites segments of 2 MiB, redb its allocator's state). sled was seen to take 18 MB for
+/// one small batch after a failure, and a sled that cannot finish its snapshot leaves a store that does not open.
+pub const RESERVE_BYTES: u64 = 32 << 20;
 /// How far a batch can grow on its way to the disk, at most: pages are rewritten around each record.
 const GROWTH_MAX: u64 = 4;
 
@@ -70,6 +71,9 @@ type Tallies = BTreeMap<Tree, Option<Tally>>;
 
 impl Checked {
     pub fn open(opener: Opener, dir: Option<PathBuf>) -> Result<Self, StoreError> {
+        if let Some(dir) = &dir {
+            check_free(dir, RESERVE_BYTES)?;
+        }
         let (backend, tallies, number) = open_backend(&opener)?;
         let backend = Some(backend);
         let damaged = OnceLock::new();
@@ -181,17 +185,11 @@ impl Checked {
 
     /// Refusing early is cheap and changes nothing; a disk that fills up inside a backend stops that backend.
     fn check_space(&self, batch_bytes: u64) -> Result<(), StoreError> {
-        let Some(dir) = &self.dir else { return Ok(()) };
-        let free_bytes = durable::free_bytes(dir).map_err(|cause| StoreError::from_io(cause, Changed::Nothing))?;
-        let needed_bytes = RESERVE_BYTES + GROWTH_MAX * batch_bytes;
-        if free_bytes < needed_bytes {
-            let cause = format!("{free_bytes} bytes free, {needed_bytes} needed with the reserve");
-            return Err(StoreError::Full { cause, changed: Changed::Nothing });
-        }
-        Ok(())
+        self.dir.as_ref().map_or(Ok(()), |dir| check_free(dir, RESERVE_BYTES + GROWTH_MAX * batch_bytes))
     }
 
     fn reopen(&mut self) -> Result<(), StoreError> {
+        self.check_space(0)?;
         // The old backend holds the file lock: it must be gone first.
         drop_backend(self.backend.take());
         let (backend, tallies, number) = open_backend(&self.opener).map_err(|error| self.remember(error))?;
@@ -277,6 +275,15 @@ impl Drop for Checked {
     fn drop(&mut self) {
         drop_backend(self.backend.take());
     }
+}
+
+fn check_free(dir: &Path, needed_bytes: u64) -> Result<(), StoreError> {
+    let free_bytes = durable::free_bytes(dir).map_err(|cause| StoreError::from_io(cause, Changed::Nothing))?;
+    if free_bytes < needed_bytes {
+        let cause = format!("{} MiB are free, {} MiB are needed", free_bytes >> 20, needed_bytes.div_ceil(1 << 20));
+        return Err(StoreError::Full { cause, changed: Changed::Nothing });
+    }
+    Ok(())
 }
 
 fn open_backend(opener: &Opener) -> Result<(Box<dyn Backend>, Tallies, u64), StoreError> {

@@ -1,5 +1,5 @@
 //! A disk that really fills up. By hand, as root:
-//! `mount -t tmpfs -o size=64m tmpfs /mnt/small && FOLKMOOT_SMALL_DISK=/mnt/small cargo test --lib store::full -- --ignored`.
+//! `mount -t tmpfs -o size=192m tmpfs /mnt/small && FOLKMOOT_SMALL_DISK=/mnt/small cargo test --lib store::full -- --ignored`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ fn a_full_disk_takes_writes_again_when_there_is_room() {
         for reserve in [true, false] {
             let dir = tempfile::tempdir_in(&disk).unwrap();
             let ballast = dir.path().join("ballast");
-            fs::write(&ballast, vec![1; 24 << 20]).unwrap();
+            fs::write(&ballast, vec![1; 64 << 20]).unwrap();
             let mut store: Box<dyn Store> = if reserve {
                 open(dir.path(), kind).unwrap()
             } else {

@@ -45,6 +45,7 @@ pub(super) struct Sled {
 
 impl Sled {
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        forget_unfinished_snapshots(dir).map_err(|cause| StoreError::from_io(cause, Changed::Nothing))?;
         let deadline = Instant::now() + UNLOCK_WAIT;
         let db = loop {
             match config(dir).open() {
@@ -99,6 +100,19 @@ impl Sled {
         (parts + 1..=old_parts).for_each(|index| batch.remove(part_key(key, index)));
         Ok(())
     }
+}
+
+/// sled writes a snapshot under another name and renames it once it is whole. One that it could not finish, for want of
+/// space, it takes for damage at the next open; the log holds all that was in it.
+fn forget_unfinished_snapshots(dir: &Path) -> std::io::Result<()> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return Ok(()) };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().ends_with(".generating") {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 impl Backend for Sled {

@@ -184,7 +184,14 @@ async fn disk_is_full(store: &str) {
         if reply.status == 200 { Ok(()) } else { Err(format!("{}", reply.status)) }
     })
     .await;
+    // A start on a full disk is refused before anything is touched.
+    fill(&ballast);
+    cluster[1].kill();
+    let refused = cluster[1].launch.refused().await;
+    assert!(refused.code == Some(1) && refused.stderr.contains("too full"), "{:?}: {}", refused.code, refused.stderr);
     std::fs::remove_file(&ballast).unwrap();
+    cluster.restart(1).await;
+    let http = cluster[1].http.clone();
     until("a write that is taken again", Duration::from_secs(20), async || {
         let reply = http.ask("PUT", "/v1/docs/tasks/after", &[], json!({ "n": 3 })).await;
         if reply.status < 300 { Ok(()) } else { Err(String::from_utf8_lossy(&reply.body).into_owned()) }

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Floors, lowest first. Those of one number are siblings and do not know each other.
-const FLOORS: [(&str, u8); 16] = [
+const FLOORS: [(&str, u8); 17] = [
     ("clock", 0),
     ("crdt", 1),
     ("document", 2),
@@ -24,6 +24,7 @@ const FLOORS: [(&str, u8); 16] = [
     ("node", 8),
     ("api", 9),
     ("cli", 10),
+    ("fuzz", 10),
     ("main", 11),
     ("lib", 11),
 ];

@@ -186,3 +186,14 @@ async fn version_completions_and_help_need_no_node() {
     }
     assert_eq!(run(&[], LIMIT).await.code, Some(2));
 }
+
+#[tokio::test]
+async fn a_seed_replays_to_the_byte_in_another_process() {
+    let scenario = concat!(env!("CARGO_MANIFEST_DIR"), "/simulations/everything-at-once.toml");
+    let limit = std::time::Duration::from_secs(60);
+    let first = run(&["sim", "replay", scenario, "--seed", "5"], limit).await;
+    let second = run(&["sim", "replay", scenario, "--seed", "5"], limit).await;
+    assert_eq!(first.code, Some(0), "{}", first.stderr);
+    assert!(first.stderr.contains("trace ") && first.stdout.lines().count() > 1_000, "{}", first.stderr);
+    assert!((first.stdout, first.stderr) == (second.stdout, second.stderr), "two runs of one seed differ");
+}

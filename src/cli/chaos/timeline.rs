@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::sim::Plan;
 use crate::sim::fault::{Fault, FaultKind};
+use crate::sim::scenario::Network;
 
 /// Something that is done to the hosts.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,7 +71,7 @@ impl Timeline {
         if network.loss > 0.0 {
             timeline.step(0, Act::Lose(network.loss), format!("loss {}", network.loss));
         }
-        if network.delay_ms[1] > 1.0 || !network.regions.is_empty() {
+        if network.delay_ms != Network::default().delay_ms || !network.regions.is_empty() {
             timeline.skipped.push("delays: this kernel's queues cannot be told to hold packets up".into());
         }
         for fault in &scenario.faults {
