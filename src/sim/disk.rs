@@ -68,6 +68,13 @@ pub enum Damage {
     Load(#[from] LoadError),
 }
 
+impl Image {
+    /// Without the rows of one tree.
+    pub fn forget(&mut self, tree: Tree) {
+        self.rows.retain(|place, _| place.0 != tree);
+    }
+}
+
 impl Disk {
     pub fn start(&mut self, ticket: Ticket, rows: Arc<WriteBatch>) {
         self.in_flight = Some((ticket, rows));

@@ -88,7 +88,7 @@ impl World {
         }
     }
 
-    fn config(&mut self, host: usize, loaded: &Loaded) -> Config {
+    pub(super) fn config(&mut self, host: usize, loaded: &Loaded) -> Config {
         let mut incarnation = [0; 16];
         incarnation[..8].copy_from_slice(&self.chance.bits().to_le_bytes());
         incarnation[8..].copy_from_slice(&self.chance.bits().to_le_bytes());

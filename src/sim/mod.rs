@@ -36,6 +36,7 @@
 //!
 //! Nothing here does I/O, reads a clock or draws from anything but the seed.
 
+mod acquaint;
 pub mod chance;
 mod client;
 pub mod disk;

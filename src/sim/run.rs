@@ -15,6 +15,8 @@ use super::world::{HookChoice, Tally, World};
 
 /// Unless the scenario says otherwise.
 const CONVERGED_WITHIN_MS: u64 = 30_000;
+/// Nodes named in a disagreement.
+const SHOWN_MAX: usize = 16;
 /// How often the second act looks whether all agree, ms.
 const LOOK_MS: u64 = 20;
 
@@ -141,7 +143,8 @@ impl World {
 
     fn disagreement(&self, within_ms: u64) -> String {
         let mut text = format!("not all agree {within_ms} ms after the last heal and the last write:");
-        for host in self.stayers() {
+        let stayers = self.stayers();
+        for host in stayers.iter().copied().take(SHOWN_MAX) {
             let shown = match self.hosts[host].replica() {
                 None => "down".to_owned(),
                 Some(replica) if replica.cluster().is_none() => "without a cluster".to_owned(),
@@ -151,6 +154,9 @@ impl World {
                 }
             };
             text.push_str(&format!(" n{host} {shown};"));
+        }
+        if stayers.len() > SHOWN_MAX {
+            text.push_str(&format!(" and {} more", stayers.len() - SHOWN_MAX));
         }
         text
     }

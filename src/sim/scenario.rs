@@ -50,6 +50,8 @@ pub struct Cluster {
     pub start_within: Millis,
     /// Wall clocks differ by at most so much from the start on.
     pub skew_ms: u64,
+    /// All members know each other from the start: it is not the joining that is looked at.
+    pub acquainted: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -161,7 +163,7 @@ pub struct Swarm {
 
 impl Default for Cluster {
     fn default() -> Self {
-        Self { nodes: 3, start_within: Millis(100), skew_ms: 50 }
+        Self { nodes: 3, start_within: Millis(100), skew_ms: 50, acquainted: false }
     }
 }
 

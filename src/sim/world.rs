@@ -205,6 +205,9 @@ impl World {
             self.at(start_us, Next::Start { host });
             self.at(start_us + 1_000, Next::Dial { host });
         }
+        if cluster.acquainted {
+            self.acquaint();
+        }
         self.at(self.plan.scenario.workload.from.us(), Next::Client);
         self.plan_faults();
     }
