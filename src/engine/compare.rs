@@ -19,12 +19,14 @@ use crate::clock::{Clock, Dot};
 use crate::document::Document;
 use crate::document::cell::{CellRef, EntryRef};
 
-/// What is compared: valued entries that `meet` covers, in some shards or in all.
+/// What is compared: entries that `meet` covers, in some shards or in all.
 #[derive(Clone, Debug)]
 pub struct Scope {
     /// Entries are hashed under it, anew for each session.
     pub salt: u64,
     pub meet: Clock,
+    /// Removal records above it are compared too; without one, none. At or below the sender's floor they may be gone.
+    pub records_above: Option<Clock>,
     pub shards: Option<Shards>,
 }
 
@@ -48,6 +50,11 @@ pub struct Mended {
 impl Scope {
     fn holds(&self, document_hash: u64) -> bool {
         self.shards.as_ref().is_none_or(|shards| shards.contains(fingerprint::shard_of(document_hash)))
+    }
+
+    /// Whether an entry without a value takes part.
+    fn holds_record(&self, dot: Dot) -> bool {
+        self.records_above.as_ref().is_some_and(|floor| !floor.covers(dot))
     }
 
     /// Whether everything in the document was there when the comparison began. What was written since knows better.
@@ -77,9 +84,12 @@ impl State {
             for cell in document.cells() {
                 let cell_hash = fingerprint::cell_hash(document_hash, cell.key);
                 for entry in cell.entries().filter(|entry| scope.meet.covers(entry.dot)) {
-                    let Some(value) = entry.value else { continue };
-                    let hash = self.entry_hash(&entry, cell_hash, value);
-                    each(name, cell, entry, xxh3_64_with_seed(&hash.to_le_bytes(), scope.salt));
+                    if entry.value.is_none() && !scope.holds_record(entry.dot) {
+                        continue;
+                    }
+                    let hash = self.entry_hash(&entry, cell_hash, entry.value.unwrap_or_default());
+                    let salt = scope.salt.wrapping_add(u64::from(entry.value.is_none()));
+                    each(name, cell, entry, xxh3_64_with_seed(&hash.to_le_bytes(), salt));
                 }
             }
         }
@@ -121,7 +131,7 @@ impl State {
         let mut doomed: Vec<(u32, Vec<u8>, Dot)> = Vec::new();
         for at in self.documents_between(asked, theirs) {
             for cell in self.stored(at).document.cells() {
-                let since = cell.valued().filter(|entry| !asked.covers(entry.dot) && theirs.covers(entry.dot));
+                let since = cell.entries().filter(|entry| !asked.covers(entry.dot) && theirs.covers(entry.dot));
                 let dead = since.filter(|entry| !sent.contains(&entry.dot));
                 doomed.extend(dead.map(|entry| (at, cell.key.to_vec(), entry.dot)));
             }

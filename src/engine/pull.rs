@@ -220,14 +220,15 @@ impl Replica {
         let Some(pull) = self.pull_mut(peer, session).filter(|pull| pull.start.is_none()) else { return };
         let mut clock = pull.asked.clone();
         entries.iter().for_each(|entry| clock.set(entry.slot, entry.seq));
-        let floor = floor.iter().copied().collect();
+        let floor: Clock = floor.iter().copied().collect();
         let complete = mode == Mode::Complete || whole;
         pull.touched_ms = now.mono_ms();
         if mode == Mode::Compare {
             let mut meet = pull.asked.clone();
             meet.meet(&clock);
             let shards = if let Aim::Mend(shards, _) = &pull.aim { Some(shards.clone()) } else { None };
-            let scope = Scope { salt: session, meet, shards };
+            let records_above = shards.is_none().then(|| floor.clone());
+            let scope = Scope { salt: session, meet, records_above, shards };
             pull.compared = Some((scope, BTreeSet::new()));
         }
         pull.start = Some(Start { complete, clock, heads: entries.to_vec(), floor });

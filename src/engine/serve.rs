@@ -152,7 +152,8 @@ impl Replica {
         self.tally.serves += 1;
         let mut meet = self.state.clock.clone();
         meet.meet(&theirs);
-        let scope = Scope { salt: session, meet, shards: mend };
+        let records_above = mend.is_none().then(|| self.state.floor.clone());
+        let scope = Scope { salt: session, meet, records_above, shards: mend };
         let (documents, choice) = match mode {
             Mode::Incremental => (self.state.snapshot_above(&theirs), Choice::News),
             Mode::Complete => (self.state.snapshot(), Choice::All),
