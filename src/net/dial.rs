@@ -209,6 +209,11 @@ impl Planner {
             && self.allow.as_ref().is_none_or(|allow| allow.contains(peer))
     }
 
+    /// Whether this node itself seeks a link with this peer. Whoever has lost everyone begins with anyone.
+    pub fn seeks(&self, peer: &NodeId) -> bool {
+        self.admits(peer) && (!self.spared.contains(peer) || !self.is_linked())
+    }
+
     // What the network tells.
 
     /// Where a peer may be found. True if that is news.
@@ -400,10 +405,8 @@ impl Planner {
     }
 
     fn dialable(&self, id: &NodeId, peer: &Peer) -> bool {
-        self.admits(id)
+        self.seeks(id)
             && self.has_address(id, peer)
-            // Whoever has lost everyone begins with anyone.
-            && (!self.spared.contains(id) || !self.is_linked())
             && (peer.book.is_some() || self.is_seed(id) || self.stranger_links() < STRANGER_LINKS_MAX)
     }
 

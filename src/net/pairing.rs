@@ -3,7 +3,7 @@
 //! The smaller id opens: see [`hello`](super::hello) for the agreement itself. This file keeps the books of connections,
 //! attempts and links, and says what is to be done next; the loop does it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use futures::{AsyncReadExt, AsyncWriteExt};
@@ -144,9 +144,17 @@ impl Pairing {
         }
     }
 
+    /// Tries the connections of peers that have become wanted since they were made.
+    pub fn try_wanted(&mut self) -> Vec<Act> {
+        let untried =
+            self.connections.values().filter(|connection| !connection.tried).map(|connection| connection.peer);
+        let peers: BTreeSet<NodeId> = untried.filter(|peer| self.living(peer).is_none()).collect();
+        peers.into_iter().flat_map(|peer| self.next_attempt(peer)).collect()
+    }
+
     /// Opens a link with `peer` if that is this node's part and there is a connection to try it on.
     fn next_attempt(&mut self, peer: NodeId) -> Vec<Act> {
-        if self.run.shared.local > peer || !self.run.shared.planner.lock().admits(&peer) {
+        if self.run.shared.local > peer || !self.run.shared.planner.lock().seeks(&peer) {
             return Vec::new();
         }
         let carrying = self.living(&peer).map(|link| link.connection);

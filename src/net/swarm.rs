@@ -184,6 +184,8 @@ impl Loop {
         if self.flushing_since.is_some() {
             return;
         }
+        let acts = self.pairing.try_wanted();
+        self.perform(acts);
         let now = self.shared.now_ms();
         let due = self.shared.planner.lock().due(now);
         for dial in due {
