@@ -102,3 +102,52 @@ async fn a_copy_that_runs_beside_its_original_is_noticed_and_harms_nobody() {
         assert_eq!(cluster[index].http.list("tasks").await.len(), 30);
     }
 }
+
+/// A token leaves out what every member has, so it cannot show a lone old disk that it lags.
+#[tokio::test]
+async fn a_node_on_an_old_disk_answers_no_session_before_it_has_met_a_member() {
+    let mut cluster = Cluster::start(2).await;
+    cluster[0].http.put("notes/n", json!({ "v": "old" })).await.ok();
+    cluster.agree().await;
+    cluster[1].stop().await;
+    let data = cluster[1].launch.data_dir.clone();
+    let kept = data.with_extension("kept");
+    copy(&data, &kept);
+    cluster.restart(1).await;
+    let body = json!({ "v": "new" });
+    cluster[0].http.ask("PUT", "/v1/docs/notes/n?durability=replicas:2", &[], body).await.ok();
+    cluster.agree().await;
+    // Once every member has it, nothing is left to name.
+    let nothing = "AQ";
+    until("a token without entries", DIGESTS_TIMEOUT, async || {
+        let clock = cluster[0].http.ask("GET", "/v1/docs/notes/n", &[], Value::Null).await;
+        let clock = clock.header("folkmoot-clock").to_owned();
+        if clock == nothing { Ok(()) } else { Err(clock) }
+    })
+    .await;
+    cluster[0].stop().await;
+    cluster[1].stop().await;
+    fs::remove_dir_all(&data).unwrap();
+    fs::rename(&kept, &data).unwrap();
+    cluster.restart(1).await;
+    let read = async |cluster: &Cluster| {
+        cluster[1].http.ask("GET", "/v1/docs/notes/n", &[("folkmoot-clock", nothing)], Value::Null).await
+    };
+    read(&cluster).await.refused(503, "behind");
+    let local = cluster[1].http.ask("GET", "/v1/docs/notes/n?consistency=local", &[], Value::Null).await;
+    assert_eq!(local.ok()["fields"], json!({ "v": "old" }), "who asks for no session is served");
+    cluster.restart(0).await;
+    cluster.agree().await;
+    assert_eq!(read(&cluster).await.ok()["fields"], json!({ "v": "new" }));
+}
+
+#[tokio::test]
+async fn a_member_is_written_by_its_node_alone() {
+    let cluster = Cluster::start(2).await;
+    let path = format!("/v1/docs/members/{}", cluster[1].id());
+    for (method, body) in [("DELETE", Value::Null), ("PUT", json!({ "status": "left" }))] {
+        let refused = cluster[0].http.ask(method, &path, &[], body).await;
+        assert!(refused.refused(422, "does-not-fit").contains("/v1/leave"));
+    }
+    cluster.all_joined().await;
+}
