@@ -42,5 +42,10 @@ pub fn read_any_body(bytes: &[u8]) {
     let _ = std::str::from_utf8(bytes).map(crate::document::Schema::from_json);
 }
 
+/// The edits that a patch's operations say, read as the API reads them.
+pub fn edits_of(operations: Vec<serde_json::Value>) -> Result<Vec<crate::document::Edit>, serde_json::Error> {
+    operations.into_iter().map(|operation| serde_json::from_value(operation).map(|wire::Op(edit)| edit)).collect()
+}
+
 pub use problem::{Kind, Problem};
 pub use serve::{ApiSettings, BindError, bind, serve};

@@ -4,9 +4,12 @@ use serde_json::json;
 
 use super::alarm::Alarm;
 use super::io::Event;
+use super::message::Mode;
 use super::state::State;
 use super::world::World;
+use crate::clock::NodeId;
 use crate::document::cell::{CellRef, EntryRef};
+use crate::document::codec::DecodeError;
 use crate::document::plan::{Edit, Write};
 
 /// A bit rots: every entry of a cell of `document` is gone, and nothing else knows.
@@ -148,4 +151,43 @@ fn a_member_below_the_floor_is_sent_what_differs_and_nothing_comes_back() {
     assert!(world.nodes[2].events.iter().any(complete));
     // All 2,000 documents take 300 KB, each of two peers over.
     assert!(sent < 20_000, "{sent} bytes were sent");
+}
+
+/// A node that asks another, which answers with its own words from here on.
+fn asking(mode: Mode) -> (World, NodeId, u64) {
+    let mut world = world_of(2);
+    let (peer, now) = (world.id(0), world.now);
+    let replica = &mut world.nodes[1].replica;
+    replica.want_pull(peer, now);
+    let session = replica.puller.current.as_ref().unwrap().session;
+    replica.on_sync_start(peer, session, mode, &[], &[], now);
+    (world, peer, session)
+}
+
+#[test]
+fn a_peer_that_answers_with_nothing_for_ever_is_not_heard_out() {
+    let (mut world, peer, session) = asking(Mode::Compare);
+    let now = world.now;
+    let refused = world.nodes[1].replica.on_sync_symbols(peer, session, 0, 0, &[], now);
+    assert_eq!(refused, Err(DecodeError::Bounds("the symbols of a block")));
+
+    let (mut world, peer, session) = asking(Mode::Incremental);
+    let replica = &mut world.nodes[1].replica;
+    let refused = replica.on_sync_chunk(peer, session, (0, false), &[], &[], now);
+    assert_eq!(refused, Err(DecodeError::Bounds("the cells of a chunk")));
+    assert_eq!(replica.on_sync_chunk(peer, session, (0, true), &[], &[], now), Ok(()), "nothing was missing");
+    assert!(replica.puller.current.is_none());
+}
+
+#[test]
+fn a_peer_that_wants_to_compare_over_and_over_is_put_off() {
+    let mut world = world_of(2);
+    let (peer, now) = (world.id(1), world.now);
+    let ask = |world: &mut World, session| {
+        let shards = Some((0..10).collect());
+        world.nodes[0].replica.on_sync_request(peer, session, None, shards, &[], now);
+        world.nodes[0].replica.server().comparing()
+    };
+    let served = (1..=60).filter(|session| ask(&mut world, *session) == Some(*session)).count();
+    assert!((13..60).contains(&served), "{served} of 60");
 }

@@ -258,13 +258,19 @@ impl Replica {
             return Err(DecodeError::Bounds("the bytes of a session"));
         }
         // Checked now, so that the join at the end cannot fail half-way.
+        let mut cells = 0;
         for cell in ChunkReader::new(body, table) {
             let cell = cell?;
+            cells += 1;
             if (cell.document, cell.cell.key) <= (pull.last.0.as_str(), pull.last.1.as_slice()) {
                 return Err(DecodeError::Bounds("the order of cells"));
             }
             cell.document.clone_into(&mut pull.last.0);
             cell.cell.key.clone_into(&mut pull.last.1);
+        }
+        // Only the last chunk may be empty: others without cells would keep the session from its end for ever.
+        if cells == 0 && !last {
+            return Err(DecodeError::Bounds("the cells of a chunk"));
         }
         pull.staged.push(body.to_vec());
         pull.staged_bytes += body.len();

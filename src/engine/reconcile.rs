@@ -28,6 +28,10 @@ impl Replica {
         let Some(decoder) = pull.decoder.as_mut().filter(|decoder| decoder.taken() == start) else { return Ok(()) };
         pull.touched_ms = now.mono_ms();
         let block = iblt::read_symbols(&mut Reader::new(body), start, items)?;
+        // Blocks have the size that was asked for: a peer that sends fewer symbols would be heard out for ever.
+        if block.len() < iblt::next_block(start) {
+            return Err(DecodeError::Bounds("the symbols of a block"));
+        }
         let have = start + block.len();
         match decoder.take(&block) {
             Ok(Some(difference)) => self.on_difference(peer, session, difference),

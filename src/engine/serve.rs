@@ -20,6 +20,8 @@ use crate::document::codec::Writer;
 #[derive(Debug, Default)]
 pub struct Server {
     serves: BTreeMap<NodeId, Serve>,
+    /// When each peer's spell of comparisons began, and how many it had since. One for each peer with a record.
+    compared: BTreeMap<NodeId, (u64, u32)>,
 }
 
 #[derive(Debug)]
@@ -60,6 +62,11 @@ struct Comparing {
 /// Comparisons served at once: each holds 24 bytes for every entry.
 const COMPARISONS_MAX: usize = 2;
 
+/// Each comparison costs a pass over the state, so a peer is given so many in a spell: a repair that halves its shards
+/// takes 13 in a row, and is not seen twice in a few seconds.
+const SPELL_COMPARISONS: u32 = 26;
+const SPELL_MS: u64 = 10_000;
+
 impl Server {
     pub fn len(&self) -> usize {
         self.serves.len()
@@ -67,6 +74,20 @@ impl Server {
 
     pub fn is_empty(&self) -> bool {
         self.serves.is_empty()
+    }
+
+    /// The session of a comparison under way.
+    #[cfg(test)]
+    pub(super) fn comparing(&self) -> Option<u64> {
+        self.serves.values().find(|serve| serve.comparing.is_some()).map(|serve| serve.session)
+    }
+
+    /// Whether `peer` may have another comparison now.
+    fn grants_comparison(&mut self, peer: NodeId, now_ms: u64) -> bool {
+        self.compared.retain(|_, (began_ms, _)| now_ms < *began_ms + SPELL_MS);
+        let (_, had) = self.compared.entry(peer).or_insert((now_ms, 0));
+        *had += 1;
+        *had <= SPELL_COMPARISONS
     }
 }
 
@@ -145,7 +166,7 @@ impl Replica {
         let comparisons = others.clone().filter(|(_, serve)| serve.comparing.is_some()).count();
         let full =
             others.count() >= self.config.limits.serves || (mode == Mode::Compare && comparisons >= COMPARISONS_MAX);
-        if full {
+        if full || (mode == Mode::Compare && !self.server.grants_comparison(peer, now.mono_ms())) {
             self.send(peer, &Message::SyncGone { session });
             return;
         }

@@ -8,6 +8,7 @@ use toml::Spanned;
 
 use super::duration::Millis;
 use super::fault::{Fault, FaultKind};
+use super::workload::Recording;
 
 /// A scenario as read. Holding one means that it was checked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -103,6 +104,9 @@ pub struct Workload {
     pub durability: BTreeMap<String, u64>,
     /// A client reads after a write, and may go to another node with its session.
     pub read: f64,
+    /// What `trace` replays. It is not in the file: whoever runs the scenario hands it in.
+    #[serde(skip)]
+    pub recording: Option<Recording>,
 }
 
 /// Faults drawn at random, one after another.
@@ -202,6 +206,7 @@ impl Default for Workload {
             until: Millis(6_000),
             durability: [("memory", 1), ("local", 3), ("replicas:2", 1)].map(|(k, v)| (k.to_owned(), v)).into(),
             read: 0.3,
+            recording: None,
         }
     }
 }
@@ -240,6 +245,11 @@ impl Scenario {
 
     pub fn seeds(&self) -> RangeInclusive<u64> {
         parse_seeds(&self.seeds).unwrap_or(RangeInclusive::new(1, 0))
+    }
+
+    /// Whether it replays a recording that it was not handed yet.
+    pub fn lacks_recording(&self) -> bool {
+        self.workload.mix.contains_key(super::workload::Kind::Trace.name()) && self.workload.recording.is_none()
     }
 
     /// When the last fault is over, ms.

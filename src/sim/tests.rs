@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use super::probe::{Probe, Probes};
 use super::run::{How, run};
 use super::scenario::Scenario;
+use super::workload::{Recording, Workshop};
 use super::world::HookChoice;
+use crate::document::Address;
+use crate::document::plan::{Edit, Write};
 use crate::engine::hooks::Mutant;
 
 /// Seeds of each scenario in a plain `cargo test`.
@@ -84,6 +87,30 @@ fn planted_bugs_are_found() {
         let found = (1..=5).any(|seed| scenarios.iter().any(|scenario| run(scenario, seed, how).finding.is_some()));
         assert!(found, "{}", mutant.name());
     }
+}
+
+#[test]
+fn a_recording_is_replayed_in_order_from_a_step_that_the_seed_draws() {
+    let step = |n: u64| {
+        let edit = Edit::Incr { field: "n".into(), by: 1 };
+        vec![(Address::new("steps", &n.to_string()).unwrap(), Write::Upsert(vec![edit]))]
+    };
+    let text = "version = 1\nname = \"r\"\n[workload]\nmix = { trace = 1 }\nuntil = \"2s\"\n";
+    let mut scenario = Scenario::parse(text).unwrap();
+    assert!(scenario.lacks_recording());
+    scenario.workload.recording = Some(Recording((0..1_000).map(step).collect()));
+    let written = |seed| {
+        let mut workshop = Workshop::new(&scenario.workload, seed);
+        (0..3).map(|_| workshop.transaction(0).unwrap().writes[0].0.to_string()).collect::<Vec<_>>()
+    };
+    let number = |name: &String| name["steps/".len()..].parse::<u64>().unwrap();
+    let first = written(1);
+    assert_eq!(number(&first[2]), number(&first[0]) + 2);
+    assert_ne!(first, written(2));
+    let outcome = run(&scenario, 1, How::default());
+    assert_eq!(outcome.finding, None);
+    assert!(outcome.tally.writes > 50, "{:?}", outcome.tally);
+    assert_eq!(outcome.hash, run(&scenario, 1, How::default()).hash);
 }
 
 #[test]

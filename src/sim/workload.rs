@@ -1,5 +1,7 @@
 //! What clients write: every field type, batches over documents, removals and re-adds, hot keys, heartbeats.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value as Json, json};
 
 use super::chance::Chance;
@@ -36,10 +38,12 @@ pub enum Kind {
     Unset,
     /// A hundred new documents at once.
     Load,
+    /// The next step of what was recorded elsewhere, see [`Recording`].
+    Trace,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 21] = [
+    pub const ALL: [Kind; 22] = [
         Kind::Set,
         Kind::Incr,
         Kind::Count,
@@ -61,6 +65,7 @@ impl Kind {
         Kind::Heartbeat,
         Kind::Unset,
         Kind::Load,
+        Kind::Trace,
     ];
 
     pub fn name(self) -> &'static str {
@@ -86,6 +91,7 @@ impl Kind {
             Kind::Heartbeat => "heartbeat",
             Kind::Unset => "unset",
             Kind::Load => "load",
+            Kind::Trace => "trace",
         }
     }
 
@@ -121,10 +127,25 @@ pub struct Transaction {
     pub increments: Vec<(String, i64)>,
 }
 
+/// What a real cluster did, step by step: the writes of each step are one transaction. A scenario that mixes in `trace`
+/// takes its steps in order, from one that the seed draws.
+#[derive(Clone, Debug)]
+pub struct Recording(pub Arc<[Vec<(Address, Write)>]>);
+
+/// Two scenarios are alike only if they replay the very same recording.
+impl PartialEq for Recording {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
 /// Draws transactions.
 #[derive(Debug)]
 pub struct Workshop {
     chance: Chance,
+    recording: Option<Recording>,
+    /// The next step of the recording.
+    step: usize,
     mix: Vec<(Kind, u64)>,
     durability: Vec<(Durability, u64)>,
     keys: u64,
@@ -148,8 +169,12 @@ impl Workshop {
     pub fn new(workload: &Workload, seed: u64) -> Self {
         let named = |(name, weight): (&String, &u64)| Kind::named(name).map(|kind| (kind, *weight));
         let level = |(name, weight): (&String, &u64)| Durability::named(name).map(|level| (level, *weight));
+        let steps = workload.recording.as_ref().map_or(0, |recording| recording.0.len());
         Self {
             chance: Chance::of(seed, "workload"),
+            recording: workload.recording.clone(),
+            // Where it begins is drawn apart, so that a recording changes nothing else that the seed means.
+            step: Chance::of(seed, "recording").index(steps.max(1)),
             mix: workload.mix.iter().filter_map(named).collect(),
             durability: workload.durability.iter().filter_map(level).collect(),
             keys: workload.keys,
@@ -218,6 +243,13 @@ impl Workshop {
                     let Json::Object(fields) = fields else { return };
                     push(transaction, "load", &format!("{}-{at}", self.loads), Write::Put(fields));
                 }
+                return;
+            }
+            Kind::Trace => {
+                let Some(Recording(steps)) = &self.recording else { return };
+                let Some(writes) = steps.get(self.step) else { return };
+                transaction.writes.extend(writes.iter().cloned());
+                self.step = (self.step + 1) % steps.len();
                 return;
             }
             Kind::Batch => return,

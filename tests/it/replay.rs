@@ -132,3 +132,23 @@ async fn the_openb_trace_ends_in_equal_digests_and_its_own_counts_on_three_nodes
         assert_eq!(node.http.cluster().await["alerts"], json!([]));
     }
 }
+
+#[tokio::test]
+async fn a_trace_replays_in_the_simulator_while_everything_goes_wrong() {
+    let scenario = concat!(env!("CARGO_MANIFEST_DIR"), "/simulations/trace/cluster-trace.toml");
+    let words = ["sim", "run", scenario, "--seeds", "1..4", "--json"];
+    assert!(run(&words, Duration::from_secs(20)).await.failed(2).contains("--workers"));
+    let dir = tempfile::tempdir().unwrap();
+    let (workers, tasks) = match std::env::var_os("FOLKMOOT_TRACES").map(PathBuf::from) {
+        Some(dir) => (dir.join("openb_nodes.csv"), dir.join("openb_pods.csv")),
+        None => {
+            eprintln!("a generated trace, since FOLKMOOT_TRACES does not name the folder of the openb traces");
+            let (workers, tasks, _) = generate(dir.path());
+            (workers, tasks)
+        }
+    };
+    let (workers, tasks) = (workers.display().to_string(), tasks.display().to_string());
+    let words = [&words[..], &["--workers", &workers, "--tasks", &tasks]].concat();
+    let ended = run(&words, Duration::from_secs(120)).await;
+    eprintln!("{}", ended.ok());
+}

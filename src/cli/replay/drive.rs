@@ -20,10 +20,12 @@ use crate::cli::output::Output;
 use crate::cli::replay::lane::{Lane, Progress};
 use crate::cli::replay::mapping::Mapping;
 use crate::cli::replay::plan::{Counts, Plan};
+use crate::cli::replay::recording::recording;
 use crate::cli::replay::trace;
 use crate::cli::replay::verdict::Held;
 use crate::cli::replay::write::{Target, Write};
 use crate::cli::view::{all_equal, read_all};
+use crate::sim::workload::Recording;
 
 /// Feed a cluster trace to a cluster, as fast as it goes.
 ///
@@ -59,21 +61,28 @@ gpu_model, qos and phase may be left out:
                                   qos = \"class\"
                                   phase = \"result\"")]
 pub struct ReplayArgs {
-    /// The machines
-    #[arg(long, value_name = "CSV")]
-    workers: PathBuf,
-    /// The tasks
-    #[arg(long, value_name = "CSV")]
-    tasks: PathBuf,
+    #[command(flatten)]
+    files: TraceFiles,
     /// Write through these nodes; may be repeated [default: $FOLKMOOT_API, or http://127.0.0.1:7117]
     #[arg(long, value_name = "URL")]
     api: Vec<String>,
-    /// Column names, when they are not those of the openb traces
-    #[arg(long, value_name = "FILE")]
-    map: Option<PathBuf>,
     /// Writers per node, each with its share of the documents
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
     lanes: u8,
+}
+
+/// Where a trace is read from.
+#[derive(Debug, Clone, Args)]
+pub struct TraceFiles {
+    /// The machines of the trace
+    #[arg(long, value_name = "CSV")]
+    workers: PathBuf,
+    /// Its tasks
+    #[arg(long, value_name = "CSV")]
+    tasks: PathBuf,
+    /// Column names, when they are not those of the openb traces
+    #[arg(long, value_name = "FILE")]
+    map: Option<PathBuf>,
 }
 
 /// Writes that may wait for one lane.
@@ -82,7 +91,7 @@ const EQUAL_TIMEOUT: Duration = Duration::from_secs(120);
 
 pub async fn replay(args: ReplayArgs, output: Output) -> Result<(), Error> {
     let clients = clients(&args.api)?;
-    let plan = Arc::new(read_plan(&args)?);
+    let plan = Arc::new(args.files.plan()?);
     // Before anything is written, see that all nodes are there.
     read_all(&clients).await?;
     let bar = progress_bar(&plan);
@@ -117,13 +126,20 @@ fn clients(urls: &[String]) -> Result<Vec<Client>, Error> {
     }
 }
 
-fn read_plan(args: &ReplayArgs) -> Result<Plan, Error> {
-    let mapping = args.map.as_deref().map_or_else(|| Ok(Mapping::openb()), Mapping::read)?;
-    let bad = |error: trace::BadTrace| Error::Usage(error.to_string());
-    let name = |path: &Path| path.display().to_string();
-    let workers = trace::workers(&name(&args.workers), open(&args.workers)?, &mapping.workers).map_err(bad)?;
-    let tasks = trace::tasks(&name(&args.tasks), open(&args.tasks)?, &mapping.tasks).map_err(bad)?;
-    Ok(Plan::new(workers, tasks))
+impl TraceFiles {
+    fn plan(&self) -> Result<Plan, Error> {
+        let mapping = self.map.as_deref().map_or_else(|| Ok(Mapping::openb()), Mapping::read)?;
+        let bad = |error: trace::BadTrace| Error::Usage(error.to_string());
+        let name = |path: &Path| path.display().to_string();
+        let workers = trace::workers(&name(&self.workers), open(&self.workers)?, &mapping.workers).map_err(bad)?;
+        let tasks = trace::tasks(&name(&self.tasks), open(&self.tasks)?, &mapping.tasks).map_err(bad)?;
+        Ok(Plan::new(workers, tasks))
+    }
+
+    /// The trace as what simulated clients do.
+    pub fn recording(&self) -> Result<Recording, Error> {
+        recording(&self.plan()?)
+    }
 }
 
 fn open(path: &Path) -> Result<File, Error> {
@@ -249,14 +265,8 @@ mod tests {
             eprintln!("skipped: FOLKMOOT_TRACES does not name the folder of the openb traces");
             return;
         };
-        let plan = read_plan(&ReplayArgs {
-            workers: dir.join("openb_nodes.csv"),
-            tasks: dir.join("openb_pods.csv"),
-            api: Vec::new(),
-            map: None,
-            lanes: 1,
-        })
-        .unwrap();
+        let (workers, tasks) = (dir.join("openb_nodes.csv"), dir.join("openb_pods.csv"));
+        let plan = TraceFiles { workers, tasks, map: None }.plan().unwrap();
         let counts = plan.counts;
         assert_eq!((counts.workers, counts.tasks, counts.never_scheduled), (1_523, 8_152, 897));
         assert_eq!((counts.scheduled, counts.deleted), (8_152 - 897, 8_152));

@@ -2,14 +2,15 @@
 //!
 //! `mapping` knows which column means what, `trace` reads the files, `plan` decides what is written in which order
 //! (pure), `write` turns events into writes, `lane` sends them, `drive` runs the lanes and `verdict` compares what the nodes hold at the end
-//! with the plan.
+//! with the plan. `recording` makes of it what the simulator's clients do.
 
 mod drive;
 mod lane;
 mod mapping;
 mod plan;
+mod recording;
 mod trace;
 mod verdict;
 mod write;
 
-pub use drive::{ReplayArgs, replay};
+pub use drive::{ReplayArgs, TraceFiles, replay};

@@ -6,8 +6,10 @@ use clap::{Args, Subcommand};
 
 use crate::cli::exit::Error;
 use crate::cli::output::Output;
+use crate::cli::replay::TraceFiles;
 use crate::cli::sim::{many, one};
 use crate::sim::How;
+use crate::sim::workload::Recording;
 
 /// Run the deterministic simulator.
 ///
@@ -90,7 +92,22 @@ pub struct OneRun {
     #[arg(long, value_name = "N")]
     pub seed: u64,
     #[command(flatten)]
+    pub recorded: Recorded,
+    #[command(flatten)]
     pub planted: Planted,
+}
+
+/// The cluster trace that scenarios with `trace` in their mix replay: the two files of `folkmoot replay`.
+#[derive(Debug, Clone, Args)]
+pub struct Recorded {
+    #[command(flatten)]
+    files: Option<TraceFiles>,
+}
+
+impl Recorded {
+    pub fn read(&self) -> Result<Option<Recording>, Error> {
+        self.files.as_ref().map(TraceFiles::recording).transpose()
+    }
 }
 
 pub async fn sim(args: SimArgs, output: Output) -> Result<(), Error> {

@@ -5,12 +5,28 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::exit::Error;
 use crate::sim::Scenario;
+use crate::sim::workload::Recording;
 
 /// A scenario and where it was read.
 #[derive(Debug, Clone)]
 pub struct Read {
     pub path: PathBuf,
     pub scenario: Scenario,
+}
+
+impl Read {
+    /// Gives the scenario the recording it replays, if it replays one.
+    pub fn hand_in(&mut self, recording: Option<&Recording>) -> Result<(), Error> {
+        if !self.scenario.lacks_recording() {
+            return Ok(());
+        }
+        let missing = || {
+            let path = self.path.display();
+            Error::Usage(format!("{path} replays a cluster trace: hand it in with --workers FILE.csv --tasks FILE.csv"))
+        };
+        self.scenario.workload.recording = Some(recording.ok_or_else(missing)?.clone());
+        Ok(())
+    }
 }
 
 /// Reads a scenario, or every scenario of a directory, in order of names.

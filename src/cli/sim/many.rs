@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::cli::exit::Error;
 use crate::cli::output::Output;
-use crate::cli::sim::args::Planted;
+use crate::cli::sim::args::{Planted, Recorded};
 use crate::cli::sim::file::{self, Read};
 use crate::cli::sim::pool::in_order;
 use crate::sim::probe::{Probe, Probes};
@@ -44,6 +44,8 @@ pub struct RunArgs {
     /// Write the results as JUnit
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
+    #[command(flatten)]
+    recorded: Recorded,
     #[command(flatten)]
     planted: Planted,
 }
@@ -82,8 +84,12 @@ impl Sum {
 
 pub fn run(args: &RunArgs, output: Output) -> Result<(), Error> {
     let mut scenarios = Vec::new();
+    let recording = args.recorded.read()?;
     for path in &args.scenarios {
-        scenarios.extend(file::read(path)?);
+        for mut read in file::read(path)? {
+            read.hand_in(recording.as_ref())?;
+            scenarios.push(read);
+        }
     }
     let how = args.planted.how()?;
     let jobs = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).clamp(1, 1024);

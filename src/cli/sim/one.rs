@@ -55,7 +55,8 @@ fn end(finding: Option<Finding>) -> Result<(), Error> {
 }
 
 fn run_one(run: &OneRun, record: bool) -> Result<Outcome, Error> {
-    let read = file::read_one(&run.scenario)?;
+    let mut read = file::read_one(&run.scenario)?;
+    read.hand_in(run.recorded.read()?.as_ref())?;
     Ok(crate::sim::run(&read.scenario, run.seed, How { record, ..run.planted.how()? }))
 }
 
