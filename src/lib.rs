@@ -53,6 +53,7 @@
 //! | `api`, `cli` | HTTP; the command |
 
 pub mod clock;
+pub mod conflict;
 pub mod crdt;
 pub mod document;
 pub mod engine;

@@ -8,6 +8,7 @@
 //! Nothing in `crdt` knows documents, schemas, who is connected or what time it is. Start with [`live`] and
 //! [`register`]; `laws` holds every kind to the same laws.
 
+pub mod based;
 pub mod collaborative;
 pub mod counter;
 pub mod extreme;

@@ -1,6 +1,7 @@
 //! Registers: `lww`, `fww`, `mv` and `contested`. A write supersedes every entry it sees, so more than one live entry
 //! means that writes were concurrent: *siblings*. Losers stay until a later write supersedes them.
 
+use super::based::split;
 use super::live::{Change, Live, State};
 use super::value::Value;
 
@@ -8,7 +9,10 @@ use std::fmt;
 use std::str::FromStr;
 
 /// What settles the siblings of a contested register, at read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+///
+/// The first five need nothing but the siblings and are read here. The others look at values, at the document or at what
+/// was decided about it: see `conflict::resolver`. Where they do not settle, the last writer's value is shown.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum Resolver {
     #[default]
     LastWriter,
@@ -17,17 +21,53 @@ pub enum Resolver {
     KeepAll,
     Max,
     Min,
-    /// A person settles it. Until then the last writer's value is shown beside its siblings.
+    /// The elements of all siblings.
+    Union,
+    /// Objects key by key.
+    DeepMerge,
+    /// The value that stands first in a declared order.
+    Priority,
+    /// The sibling that is best by declared criteria.
+    Prioritize,
+    /// None of the concurrent writes counts: the value before them.
+    Discard,
+    /// What each sibling changed of the value before them, together.
+    ThreeWay,
+    /// Both edits of one text.
+    Text,
+    /// The newest value under which the schema's invariants hold.
+    Rollback,
+    /// A CEL expression.
+    Expr,
+    /// A function of the program that embeds the node.
+    Custom,
+    /// A quorum of voters settles it.
+    Vote,
+    /// A model of this cluster's own decisions picks the resolver.
+    Advisor,
+    /// A person settles it.
     Manual,
 }
 
 impl Resolver {
-    pub const ALL: [Resolver; 6] = [
+    pub const ALL: [Resolver; 18] = [
         Resolver::LastWriter,
         Resolver::FirstWriter,
         Resolver::KeepAll,
         Resolver::Max,
         Resolver::Min,
+        Resolver::Union,
+        Resolver::DeepMerge,
+        Resolver::Priority,
+        Resolver::Prioritize,
+        Resolver::Discard,
+        Resolver::ThreeWay,
+        Resolver::Text,
+        Resolver::Rollback,
+        Resolver::Expr,
+        Resolver::Custom,
+        Resolver::Vote,
+        Resolver::Advisor,
         Resolver::Manual,
     ];
 
@@ -38,8 +78,30 @@ impl Resolver {
             Resolver::KeepAll => "keep_all",
             Resolver::Max => "max",
             Resolver::Min => "min",
+            Resolver::Union => "union",
+            Resolver::DeepMerge => "deep_merge",
+            Resolver::Priority => "priority",
+            Resolver::Prioritize => "prioritize",
+            Resolver::Discard => "discard",
+            Resolver::ThreeWay => "three_way",
+            Resolver::Text => "text",
+            Resolver::Rollback => "rollback",
+            Resolver::Expr => "expr",
+            Resolver::Custom => "custom",
+            Resolver::Vote => "vote",
+            Resolver::Advisor => "advisor",
             Resolver::Manual => "manual",
         }
+    }
+
+    /// Whether it needs nothing but the siblings.
+    pub fn is_plain(self) -> bool {
+        self <= Resolver::Min
+    }
+
+    /// Whether it needs the value that the siblings were written over: entries then carry it.
+    pub fn needs_base(self) -> bool {
+        matches!(self, Resolver::Discard | Resolver::ThreeWay | Resolver::Text | Resolver::Rollback)
     }
 }
 
@@ -106,7 +168,6 @@ pub fn settle(live: &[Live<'_>], resolver: Resolver) -> Option<Reading> {
     }
     let readable = || live.iter().filter(|entry| decoded(entry).is_some());
     match resolver {
-        Resolver::LastWriter | Resolver::Manual => one(readable().max_by_key(|entry| entry.rank())),
         Resolver::FirstWriter => one(readable().min_by_key(|entry| entry.rank())),
         Resolver::Max => live.iter().filter_map(decoded).max_by(Value::compare).map(Reading::One),
         Resolver::Min => live.iter().filter_map(decoded).min_by(Value::compare).map(Reading::One),
@@ -117,12 +178,13 @@ pub fn settle(live: &[Live<'_>], resolver: Resolver) -> Option<Reading> {
                 _ => Some(Reading::Many(values)),
             }
         }
+        _ => one(readable().max_by_key(|entry| entry.rank())),
     }
 }
 
 /// A write. An equal value over no siblings is no write; over siblings it settles them.
 pub fn set(state: &State<'_>, value: Vec<u8>) -> Option<Change> {
-    let same = matches!(&state.live[..], [only] if only.value == value);
+    let same = matches!(&state.live[..], [only] if split(only.value).0 == value);
     (!same).then(|| state.replace(value))
 }
 

@@ -7,6 +7,8 @@ use std::cmp::Ordering;
 
 use serde_json::Value as Json;
 
+use super::based;
+
 /// Longest encoded value, in bytes. A batch of a few such values still fits a frame.
 pub const VALUE_BYTES_MAX: usize = 1 << 20;
 
@@ -109,6 +111,10 @@ impl Value {
             BYTES => Some(Value::Bytes(payload.to_vec())),
             JSON => text().map(Value::Json),
             COUNT => read_count(payload),
+            based::BASED => match based::split(bytes) {
+                (value, Some(_)) => return Value::decode(value),
+                _ => None,
+            },
             unknown => return Err(ValueError::Kind(unknown)),
         };
         value.ok_or(ValueError::Payload(*kind))

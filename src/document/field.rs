@@ -13,11 +13,11 @@ use super::page::Page;
 use super::plan::{PlanError, PlannedOp};
 use super::reading::{self, Seen, base, in_use, key_rules, see, sum_with_base};
 use super::schema::Field;
-use crate::clock::{ReplicaId, Roster};
+use crate::clock::{Clock, ReplicaId, Roster};
 use crate::crdt::counter::{Counter, Step};
 use crate::crdt::extreme::{self, End};
 use crate::crdt::value::VALUE_BYTES_MAX;
-use crate::crdt::{Change, FieldKind, Overflow, State, Value, flag, json, map, register, set, text};
+use crate::crdt::{Change, FieldKind, Overflow, State, Value, based, flag, json, map, register, set, text};
 
 /// Deepest nesting of a value. Well within what every JSON parser takes.
 const DEPTH_MAX: usize = 64;
@@ -44,6 +44,8 @@ pub struct FieldPlan<'p> {
     pub map: Option<Field>,
     pub roster: &'p Roster,
     pub me: ReplicaId,
+    /// What every member has.
+    pub settled: &'p Clock,
     pub out: &'p mut Vec<PlannedOp>,
 }
 
@@ -247,6 +249,9 @@ impl FieldPlan<'_> {
                 set.map_err(|cause| PlanError::text(self.name, &cause))?
             }
             FieldKind::Json => json::set(&state, self.me, value).map_err(|cause| PlanError::text(self.name, &cause))?,
+            FieldKind::Contested if field.keeps_base => {
+                based::set(&state, Value::encode_json(value), |dot| self.settled.covers(dot))
+            }
             _ => register::set(&state, Value::encode_json(value)),
         };
         self.push_checked(field.kind, change)
@@ -263,6 +268,7 @@ impl FieldPlan<'_> {
             name: self.name,
             roster: self.roster,
             me: self.me,
+            settled: self.settled,
             out: self.out,
         })
     }

@@ -19,7 +19,9 @@ pub mod packed;
 pub mod page;
 pub mod plan;
 mod reading;
+pub mod rule;
 pub mod schema;
+pub mod settings;
 #[cfg(test)]
 mod stories;
 pub mod view;

@@ -17,7 +17,7 @@ use super::packed::Document;
 use super::reading::{Seen, in_use, read, see, state};
 use super::schema::{FIELDS_MAX, FieldNameError, Schema, check_field_name};
 use super::view::{EXISTENCE_KEY, exists, for_each_field};
-use crate::clock::{Dot, HybridTime, Roster, Slot};
+use crate::clock::{Clock, Dot, HybridTime, Roster, Slot};
 use crate::crdt::collaborative::EditError;
 use crate::crdt::counter::CountError;
 use crate::crdt::{FieldKind, Value};
@@ -136,6 +136,8 @@ pub struct Planner<'a> {
     pub roster: &'a Roster,
     /// The slot of this replica, which the roster must hold.
     pub me: Slot,
+    /// What every member has.
+    pub settled: &'a Clock,
 }
 
 /// Appends to `out` the ops that make `write` come about; none when nothing would change. Each cell is named by at most
@@ -300,6 +302,7 @@ impl<'a> Planner<'a> {
             map: None,
             roster: self.roster,
             me,
+            settled: self.settled,
             out,
         }
     }

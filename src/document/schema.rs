@@ -9,11 +9,14 @@
 //! | key | for | says |
 //! |---|---|---|
 //! | `type` | all, required | how the field merges, see [`FieldKind`] |
-//! | `resolver` | `contested`, `map` | what settles siblings, see [`Resolver`] |
+//! | `resolver` | `contested`, `map` | what settles siblings, see [`Resolver`]; its own keys are those of [`Settings`] |
 //! | `overflow` | counters, `map` | what happens at the bound, see [`Overflow`] |
 //! | `disable_wins` | `flag`, `map` | which side of a concurrent pair wins; enable if absent |
 //! | `inner` | `map` | the type of every key; without it each key is inferred |
+//! | `keeps_base` | `contested` | writes carry the value they were made over, also where the resolver does not need it |
 //! | `ttl_ms` | any | the document is expired when this field's newest entry is older |
+//!
+//! Beside its fields a schema holds [`Rule`]s over whole documents, see [`rule`](super::rule).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,6 +29,8 @@ use serde_json::{Map, Value as Json, json};
 
 use super::address::check_collection;
 use super::cell::FIELD_BYTES_MAX;
+use super::rule::{Rule, bounded_rules};
+use super::settings::{Criterion, Settings};
 use crate::crdt::{FieldKind, Overflow, Resolver};
 
 /// Most fields of a schema, and of one write.
@@ -33,15 +38,47 @@ pub const FIELDS_MAX: usize = 1024;
 
 /// The declared fields of a collection, by name. Any other field is inferred.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "Written")]
 pub struct Schema {
-    #[serde(default, deserialize_with = "bounded_fields")]
     pub fields: BTreeMap<String, Field>,
+    /// What the resolvers of these fields were told.
+    pub settings: BTreeMap<String, Settings>,
+    pub rules: Vec<Rule>,
+}
+
+/// A schema as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    #[serde(default, deserialize_with = "bounded_fields")]
+    fields: BTreeMap<String, Declared>,
+    #[serde(default, deserialize_with = "bounded_rules")]
+    rules: Vec<Rule>,
+}
+
+impl From<Written> for Schema {
+    fn from(written: Written) -> Self {
+        let mut schema = Self { rules: written.rules, ..Self::default() };
+        for (name, declared) in written.fields {
+            if declared.settings != Settings::default() {
+                schema.settings.insert(name.clone(), declared.settings);
+            }
+            schema.fields.insert(name, declared.field);
+        }
+        schema
+    }
+}
+
+/// One field and what its resolver was told.
+#[derive(Deserialize)]
+#[serde(try_from = "Declaration")]
+struct Declared {
+    field: Field,
+    settings: Settings,
 }
 
 /// How one field merges.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "Declaration")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field {
     pub kind: FieldKind,
     pub resolver: Resolver,
@@ -51,6 +88,8 @@ pub struct Field {
     /// Of a map: the kind of every key; without it each key is inferred.
     pub inner: Option<FieldKind>,
     pub ttl_ms: Option<u64>,
+    /// Of a contested field: each write carries the value it was made over.
+    pub keeps_base: bool,
 }
 
 /// What is wrong with a schema's text. Lines and columns count from 1.
@@ -79,8 +118,19 @@ impl Schema {
     }
 
     pub fn to_json(&self) -> Json {
-        let fields: Map<_, _> = self.fields.iter().map(|(name, field)| (name.clone(), field.to_json())).collect();
-        json!({ "fields": fields })
+        let written = |(name, field): (&String, &Field)| {
+            let mut json = field.to_json();
+            if let Some(settings) = self.settings.get(name) {
+                settings.write_into(&mut json);
+            }
+            (name.clone(), json)
+        };
+        let fields: Map<_, _> = self.fields.iter().map(written).collect();
+        let mut json = json!({ "fields": fields });
+        if !self.rules.is_empty() {
+            json["rules"] = json!(self.rules);
+        }
+        json
     }
 
     pub fn field(&self, name: &str) -> Option<&Field> {
@@ -129,6 +179,7 @@ impl Field {
             disable_wins: false,
             inner: None,
             ttl_ms: None,
+            keeps_base: false,
         }
     }
 
@@ -159,6 +210,9 @@ impl Field {
         if let Some(ttl_ms) = self.ttl_ms {
             json["ttl_ms"] = ttl_ms.into();
         }
+        if self.keeps_base && !self.resolver.needs_base() {
+            json["keeps_base"] = true.into();
+        }
         json
     }
 }
@@ -183,9 +237,19 @@ struct Declaration {
     disable_wins: Option<bool>,
     inner: Option<Named<FieldKind>>,
     ttl_ms: Option<u64>,
+    #[serde(default)]
+    order: Vec<Json>,
+    #[serde(default)]
+    by: Vec<Criterion>,
+    expr: Option<String>,
+    custom: Option<String>,
+    merge: Option<Json>,
+    #[serde(default)]
+    fallback: Vec<Named<Resolver>>,
+    keeps_base: Option<bool>,
 }
 
-impl TryFrom<Declaration> for Field {
+impl TryFrom<Declaration> for Declared {
     type Error = String;
 
     fn try_from(declared: Declaration) -> Result<Self, String> {
@@ -207,19 +271,34 @@ impl TryFrom<Declaration> for Field {
         if declared.ttl_ms == Some(0) {
             return Err("`ttl_ms` must be at least 1: 0 would expire every document at once".to_owned());
         }
-        Ok(Field {
+        let resolver = declared.resolver.map_or_else(Resolver::default, |resolver| resolver.0);
+        let settings = Settings {
+            order: declared.order,
+            by: declared.by,
+            expr: declared.expr,
+            custom: declared.custom,
+            merge: declared.merge,
+            fallback: declared.fallback.into_iter().map(|resolver| resolver.0).collect(),
+        };
+        settings.check(resolver)?;
+        let contested = kind == FieldKind::Contested;
+        only_for("keeps_base", declared.keeps_base.is_some(), contested, "contested")?;
+        let needs_base = std::iter::once(&resolver).chain(&settings.fallback).any(|resolver| resolver.needs_base());
+        let field = Field {
             kind,
-            resolver: declared.resolver.map_or_else(Resolver::default, |resolver| resolver.0),
+            resolver,
             overflow: declared.overflow.map_or_else(Overflow::default, |overflow| overflow.0),
             disable_wins: declared.disable_wins.unwrap_or(false),
             inner,
             ttl_ms: declared.ttl_ms,
-        })
+            keeps_base: (contested || is_map) && (needs_base || declared.keeps_base == Some(true)),
+        };
+        Ok(Declared { field, settings })
     }
 }
 
 /// A choice written by its name.
-struct Named<T>(T);
+pub(super) struct Named<T>(pub T);
 
 impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Named<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -261,10 +340,10 @@ impl TryFrom<String> for FieldName {
     }
 }
 
-fn bounded_fields<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Field>, D::Error> {
+fn bounded_fields<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Declared>, D::Error> {
     struct Fields;
     impl<'de> Visitor<'de> for Fields {
-        type Value = BTreeMap<String, Field>;
+        type Value = BTreeMap<String, Declared>;
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("a table of fields, each with its type")
         }
@@ -331,7 +410,7 @@ ttl_ms = 15000
     fn an_error_names_the_line_the_cause_and_the_choices() {
         refused("[fields.a]\ntype = \"countr\"", 2, &["`countr`", "pncounter", "contested"]);
         refused("[fields.a]\ntype = \"lww\"\n\n[fields.b]\ntpye = \"lww\"", 5, &["`tpye`", "`type`"]);
-        refused("[fields.a]\ntype = \"contested\"\nresolver = \"vote\"", 3, &["`vote`", "last_writer", "manual"]);
+        refused("[fields.a]\ntype = \"contested\"\nresolver = \"dice\"", 3, &["`dice`", "last_writer", "manual"]);
         refused("[fields.a]\nttl_ms = 5", 1, &["type"]);
         refused("[fields.a]\ntype = \"lww\"\ntype = \"lww\"", 3, &["duplicate"]);
         refused("[fields.a]\ntype = lww", 2, &[]);

@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::cell::{EntryRef, apply_op};
 use super::*;
-use crate::clock::{Dot, HybridTime, Incarnation, NodeId, ReplicaId, Roster, Slot};
+use crate::clock::{Clock, Dot, HybridTime, Incarnation, NodeId, ReplicaId, Roster, Slot};
 
 const SCHEMA: &str = r#"
 [fields.restarts]
@@ -99,7 +99,7 @@ impl World {
     fn write(&mut self, at: usize, write: Write) -> Result<usize, PlanError> {
         let replica = &self.replicas[at];
         let me = replica.roster.slot(&replica_id(at)).unwrap();
-        let planner = Planner { schema: &self.schema, roster: &replica.roster, me };
+        let planner = Planner { schema: &self.schema, roster: &replica.roster, me, settled: &Clock::new() };
         let mut ops = Vec::new();
         plan(Some(&replica.document), planner, &write, &mut ops)?;
         self.now_ms += 1;
@@ -579,7 +579,7 @@ fn one_element_of_a_large_set_is_edited_without_reading_the_set() {
     world.replicas[0].document.put(&key, &packed);
     let mut ops = Vec::new();
     let replica = &world.replicas[0];
-    let planner = Planner { schema: &world.schema, roster: &replica.roster, me: Slot(0) };
+    let planner = Planner { schema: &world.schema, roster: &replica.roster, me: Slot(0), settled: &Clock::new() };
     plan(Some(&replica.document), planner, &Write::Edits(vec![add("s", json!(1))]), &mut ops).unwrap();
     let removed: BTreeMap<_, _> = ops.iter().map(|op| (op.key.clone(), op.value.is_none())).collect();
     assert_eq!((ops.len(), removed[&key]), (2, true));

@@ -11,7 +11,7 @@ use super::packed::Document;
 use super::reading::{self, Seen, in_use, keys, see};
 use super::schema::{Field, Schema};
 use crate::clock::{Dot, Roster};
-use crate::crdt::{FieldKind, Live, Value, register};
+use crate::crdt::{FieldKind, Live, Value, based, register};
 
 /// What a document holds at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -35,6 +35,9 @@ pub struct Sibling {
     pub replica: String,
     /// Milliseconds since the Unix epoch, by the writer's clock.
     pub at: u64,
+    /// What it was written over, where the field keeps that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<Json>,
 }
 
 impl DocumentView {
@@ -93,6 +96,7 @@ fn sibling(entry: &Live<'_>, roster: &Roster) -> Sibling {
         dot: print_dot(entry.dot, roster),
         replica: entry.replica.to_string(),
         at: entry.at.ms(),
+        base: based::split(entry.value).1.and_then(|base| Value::decode(base).ok()).map(Value::into_json),
     }
 }
 

@@ -93,8 +93,12 @@ impl Replica {
         let mut ops = Vec::new();
         let mut ahead: BTreeMap<&str, Document> = BTreeMap::new();
         for (n, (address, write)) in writes.iter().enumerate() {
-            let planner =
-                Planner { schema: self.schemas.of(address.collection()).0, roster: &self.state.roster, me: self.slot };
+            let planner = Planner {
+                schema: self.schemas.of(address.collection()).0,
+                roster: &self.state.roster,
+                me: self.slot,
+                settled: &self.settled,
+            };
             let document = ahead.get(address.as_str()).or_else(|| self.state.document(address.as_str()));
             plan(document, planner, write, &mut ops)
                 .map_err(|cause| WriteError::Plan { address: address.clone(), cause })?;

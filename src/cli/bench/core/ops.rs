@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::bench::{Bench, Case, Target};
 use super::fixture::{self, Disk, Jumps, LiveDots, Time, document, field_key, value};
-use crate::clock::{Dot, HybridTime, Incarnation, ReplicaId, Roster, Slot};
+use crate::clock::{Clock, Dot, HybridTime, Incarnation, ReplicaId, Roster, Slot};
 use crate::document::Schema;
 use crate::document::batch::{Batch, Dots, OpRef, OpWriter, OwnSlots};
 use crate::document::plan::{Edit, PlannedOp, Planner, Write, plan};
@@ -229,7 +229,7 @@ impl Set {
     }
 
     fn plan(&mut self, element: usize, add: bool) {
-        let planner = Planner { schema: &self.schema, roster: &self.roster, me: self.slot };
+        let planner = Planner { schema: &self.schema, roster: &self.roster, me: self.slot, settled: &Clock::new() };
         let document = self.state.document(Self::NAME);
         let planned = plan(document, planner, &self.writes[element][usize::from(add)], &mut self.planned);
         debug_assert!(planned.is_ok(), "{planned:?}");

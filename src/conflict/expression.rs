@@ -1,0 +1,165 @@
+//! CEL expressions (the Common Expression Language, github.com/google/cel-spec): conditions of rules and policies, and
+//! values that settle siblings.
+//!
+//! An expression sees JSON only and has no loops but over what it is given, so it ends. The order in which it walks
+//! the members of an object is not defined: a result that depends on it would differ between nodes.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use cel::objects::{Key, Map};
+use cel::{Context, Program, Value};
+use serde_json::Value as Json;
+
+/// An expression that parsed.
+pub struct Expression {
+    text: String,
+    program: Program,
+}
+
+/// An expression that does not parse. Lines and columns count from 1.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}, column {column} of the expression `{text}`: {cause}")]
+pub struct ExpressionError {
+    pub text: String,
+    pub line: usize,
+    pub column: usize,
+    pub cause: String,
+}
+
+impl Expression {
+    pub fn parse(text: &str) -> Result<Self, ExpressionError> {
+        let error = |line: usize, column: usize, cause: String| ExpressionError {
+            text: shortened(text),
+            line: line.max(1),
+            column: column.max(1),
+            cause,
+        };
+        // The parser is not ours: what it does to a text that it cannot take must stay a finding about that text.
+        match catch_unwind(|| Program::compile(text)) {
+            Ok(Ok(program)) => Ok(Self { text: text.to_owned(), program }),
+            Ok(Err(errors)) => {
+                let Some(first) = errors.errors.first() else { return Err(error(1, 1, "does not parse".into())) };
+                let place = |at: isize| usize::try_from(at).unwrap_or(1);
+                Err(error(place(first.pos.0), place(first.pos.1), first.msg.clone()))
+            }
+            Err(_) => Err(error(1, 1, "the parser cannot take it".into())),
+        }
+    }
+
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The value under these variables.
+    pub fn evaluate(&self, variables: &[(&str, &Json)]) -> Result<Json, String> {
+        let mut context = Context::default();
+        for (name, value) in variables {
+            context.add_variable_from_value(*name, from_json(value));
+        }
+        let done = catch_unwind(AssertUnwindSafe(|| self.program.execute(&context)));
+        match done {
+            Ok(Ok(value)) => to_json(&value).ok_or_else(|| format!("`{}` gives no JSON", shortened(&self.text))),
+            Ok(Err(error)) => Err(format!("`{}`: {error}", shortened(&self.text))),
+            Err(_) => Err(format!("`{}` cannot be evaluated", shortened(&self.text))),
+        }
+    }
+
+    /// Whether it holds; an error where it gives no boolean.
+    pub fn holds(&self, variables: &[(&str, &Json)]) -> Result<bool, String> {
+        match self.evaluate(variables)? {
+            Json::Bool(holds) => Ok(holds),
+            other => Err(format!("`{}` gives {other}, and neither true nor false", shortened(&self.text))),
+        }
+    }
+}
+
+impl fmt::Debug for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Expression").field(&self.text).finish()
+    }
+}
+
+fn shortened(text: &str) -> String {
+    const SHOWN_MAX: usize = 80;
+    match text.char_indices().nth(SHOWN_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// Whole numbers are CEL's signed integers, so that `x == 5` means what it says.
+fn from_json(json: &Json) -> Value {
+    match json {
+        Json::Null => Value::Null,
+        Json::Bool(on) => Value::Bool(*on),
+        Json::String(text) => Value::from(text.as_str()),
+        Json::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(int), _) => Value::Int(int),
+            (None, Some(large)) => Value::UInt(large),
+            _ => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Json::Array(items) => Value::List(items.iter().map(from_json).collect::<Vec<_>>().into()),
+        Json::Object(members) => {
+            let members = members.iter().map(|(key, value)| (Key::from(key.as_str()), from_json(value)));
+            Value::Map(Map { map: members.collect::<std::collections::HashMap<_, _>>().into() })
+        }
+    }
+}
+
+fn to_json(value: &Value) -> Option<Json> {
+    Some(match value {
+        Value::Null => Json::Null,
+        Value::Bool(on) => Json::Bool(*on),
+        Value::Int(int) => Json::from(*int),
+        Value::UInt(int) => Json::from(*int),
+        Value::Float(float) => Json::Number(serde_json::Number::from_f64(*float)?),
+        Value::String(text) => Json::String(text.to_string()),
+        Value::List(items) => Json::Array(items.iter().map(to_json).collect::<Option<_>>()?),
+        Value::Map(members) => {
+            let members = members.map.iter().map(|(key, value)| Some((key.to_string(), to_json(value)?)));
+            Json::Object(members.collect::<Option<_>>()?)
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn evaluate(text: &str, doc: &Json) -> Result<Json, String> {
+        Expression::parse(text).unwrap().evaluate(&[("doc", doc)])
+    }
+
+    #[test]
+    fn json_goes_in_and_comes_out() {
+        let doc = json!({"state": "running", "cpu": 4, "load": 0.5, "disks": [{"id": "a"}, {"id": "b"}], "none": null});
+        assert_eq!(evaluate("doc.cpu == 4 && doc.load < 1.0 && doc.state != 'stopped'", &doc), Ok(json!(true)));
+        assert_eq!(evaluate("doc.disks.map(d, d.id)", &doc), Ok(json!(["a", "b"])));
+        assert_eq!(evaluate("{'cpu': doc.cpu * 2}", &doc), Ok(json!({"cpu": 8})));
+        assert_eq!(evaluate("has(doc.missing) ? doc.missing : 'none'", &doc), Ok(json!("none")));
+        assert_eq!(evaluate("size(doc.disks) > 1 || doc.none == null", &doc), Ok(json!(true)));
+    }
+
+    #[test]
+    fn what_does_not_parse_is_told_with_its_place_and_what_fails_with_its_cause() {
+        let error = Expression::parse("doc.cpu ==\n== 4").unwrap_err();
+        assert_eq!(error.line, 2, "{error}");
+        assert!(evaluate("doc.missing.deeper == 1", &json!({})).unwrap_err().contains("doc.missing.deeper"));
+        assert!(evaluate("1 / 0", &json!({})).is_err());
+        assert!(evaluate("9223372036854775807 + 1", &json!({})).is_err());
+        assert!(Expression::parse("doc.cpu").unwrap().holds(&[("doc", &json!({"cpu": 4}))]).unwrap_err().contains("4"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_and_no_value_make_it_panic(text in "[a-z0-9 .()\\[\\]{}+*/<>=!&|?:,'\"-]{0,40}", n in any::<i64>()) {
+            if let Ok(expression) = Expression::parse(&text) {
+                let _ = expression.evaluate(&[("a", &json!(n)), ("b", &json!({"c": [n, "x"]}))]);
+            }
+        }
+    }
+}

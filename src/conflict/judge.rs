@@ -1,0 +1,332 @@
+//! A schema, ready to settle and to judge: resolvers by field, expressions parsed once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::{Map, Value as Json};
+
+use super::case::{Case, Customs, Verdict};
+use super::expression::Expression;
+use super::resolver::{Prepared, resolve};
+use crate::crdt::Resolver;
+use crate::document::rule::{Class, Rule};
+use crate::document::{DocumentView, Schema};
+
+/// Settles and judges the documents of one collection.
+#[derive(Debug, Default)]
+pub struct Judge {
+    schema: Arc<Schema>,
+    prepared: BTreeMap<String, Prepared>,
+    rules: Vec<Ready>,
+}
+
+/// A rule with its expressions parsed; one that does not parse in this version says so whenever it is asked.
+#[derive(Debug)]
+pub struct Ready {
+    pub rule: Rule,
+    pub check: Option<Result<Expression, String>>,
+    pub condition: Option<Result<Expression, String>>,
+}
+
+/// An expression of a schema that does not parse.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {cause}")]
+pub struct BadExpression {
+    /// `field `x`` or `rule `y``.
+    pub place: String,
+    /// What the text of the schema holds at that place, to find its line by.
+    pub text: String,
+    pub cause: String,
+}
+
+/// What became of one contested register.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settlement {
+    /// The field, or `field.key` of a map.
+    pub field: String,
+    pub resolver: Resolver,
+    pub verdict: Verdict,
+}
+
+impl Judge {
+    pub fn of(schema: &Arc<Schema>) -> Self {
+        let parse = |text: &String| Expression::parse(text).map_err(|error| error.to_string());
+        let ready = |rule: &Rule| Ready {
+            check: rule.check.as_ref().map(parse),
+            condition: rule.over.as_ref().map(|over| parse(&over.condition)),
+            rule: rule.clone(),
+        };
+        let prepared = |(name, settings): (&String, _)| (name.clone(), Prepared::of(settings));
+        Self {
+            prepared: schema.settings.iter().map(prepared).collect(),
+            rules: schema.rules.iter().map(ready).collect(),
+            schema: schema.clone(),
+        }
+    }
+
+    /// Whether every expression of a schema parses.
+    pub fn check(schema: &Schema) -> Result<(), BadExpression> {
+        let try_parse = |place: String, text: &str| match Expression::parse(text) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(BadExpression { place, text: text.to_owned(), cause: error.to_string() }),
+        };
+        for (name, settings) in &schema.settings {
+            settings.expr.as_deref().map_or(Ok(()), |text| try_parse(format!("field `{name}`"), text))?;
+        }
+        for rule in &schema.rules {
+            let place = || format!("rule `{}`", rule.name);
+            rule.check.as_deref().map_or(Ok(()), |text| try_parse(place(), text))?;
+            rule.over.as_ref().map_or(Ok(()), |over| try_parse(place(), &over.condition))?;
+        }
+        Ok(())
+    }
+
+    pub fn rules(&self) -> &[Ready] {
+        &self.rules
+    }
+
+    /// The resolver of a register, and the name under which the schema declares it: a map's keys follow the map.
+    fn declared<'r>(&self, register: &'r str) -> (Resolver, &'r str) {
+        let of_map = register.match_indices('.').map(|(at, _)| &register[..at]);
+        let names = std::iter::once(register).chain(of_map);
+        let declared = names.into_iter().find_map(|name| self.schema.field(name).map(|field| (field.resolver, name)));
+        declared.unwrap_or((Resolver::default(), register))
+    }
+
+    /// Puts what the resolvers say in the place of what the last writer said, and tells what became of each contested
+    /// register. Resolvers see the other fields as their last writers have them, so none depends on another's answer.
+    pub fn settle(&self, document: &str, view: &mut DocumentView, customs: &Customs) -> Vec<Settlement> {
+        if view.siblings.is_empty() {
+            return Vec::new();
+        }
+        let unprepared = Prepared::default();
+        let mut settlements = Vec::with_capacity(view.siblings.len());
+        for (register, siblings) in &view.siblings {
+            let (resolver, name) = self.declared(register);
+            let holds = |value: &Json| self.invariants(document, &with(&view.fields, register, value));
+            let case = Case { document, field: register, siblings, fields: &view.fields, holds: &holds, customs };
+            let prepared = self.prepared.get(name).unwrap_or(&unprepared);
+            let (resolver, verdict) = resolve(&case, resolver, prepared);
+            settlements.push(Settlement { field: register.clone(), resolver, verdict });
+        }
+        for settlement in &settlements {
+            if let Verdict::Settled(value) = &settlement.verdict {
+                put(&mut view.fields, &settlement.field, value.clone());
+            }
+        }
+        settlements
+    }
+
+    /// The invariants over one document.
+    fn invariants(&self, document: &str, fields: &Map<String, Json>) -> Result<(), String> {
+        let own = self.rules.iter().filter(|ready| ready.rule.class() == Class::Invariant && ready.rule.over.is_none());
+        own.filter_map(|ready| ready.broken(document, fields, None)).next().map_or(Ok(()), Err)
+    }
+}
+
+impl Ready {
+    /// What is wrong with a document by this rule; a rule that fails is broken by its own error.
+    pub fn broken(&self, document: &str, fields: &Map<String, Json>, over: Option<(f64, u64)>) -> Option<String> {
+        let expression = match self.check.as_ref()? {
+            Ok(expression) => expression,
+            Err(cause) => return Some(cause.clone()),
+        };
+        let (doc, id) = (Json::Object(fields.clone()), Json::from(id_of(document)));
+        let (total, count) = over.unwrap_or_default();
+        let (total, count) = (number(total), Json::from(count));
+        match expression.holds(&[("doc", &doc), ("id", &id), ("total", &total), ("count", &count)]) {
+            Ok(true) => None,
+            Ok(false) => Some(format!("`{}` does not hold", expression.text())),
+            Err(cause) => Some(cause),
+        }
+    }
+}
+
+/// The id within `collection/id`.
+pub fn id_of(document: &str) -> &str {
+    document.split_once('/').map_or(document, |(_, id)| id)
+}
+
+/// A whole sum is a whole number, so that it compares with those of documents.
+fn number(sum: f64) -> Json {
+    let whole = sum.fract() == 0.0 && sum.abs() < 9e15;
+    if whole { Json::from(sum as i64) } else { Json::from(sum) }
+}
+
+fn with(fields: &Map<String, Json>, register: &str, value: &Json) -> Map<String, Json> {
+    let mut fields = fields.clone();
+    put(&mut fields, register, value.clone());
+    fields
+}
+
+/// Sets a field, or one key of a map.
+fn put(fields: &mut Map<String, Json>, register: &str, value: Json) {
+    if fields.contains_key(register) {
+        fields.insert(register.to_owned(), value);
+        return;
+    }
+    for (at, _) in register.match_indices('.') {
+        if let Some(Json::Object(map)) = fields.get_mut(&register[..at]) {
+            map.insert(register[at + 1..].to_owned(), value);
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::Sibling;
+    use serde_json::json;
+
+    /// A view in which `field` has these siblings, the newest first.
+    pub fn contested(field: &str, base: Option<Json>, values: &[Json]) -> DocumentView {
+        let sibling = |(n, value): (usize, &Json)| Sibling {
+            value: value.clone(),
+            dot: format!("r{n}:{n}"),
+            replica: format!("r{n}"),
+            at: 1_000 - n as u64,
+            base: base.clone(),
+        };
+        let siblings = values.iter().enumerate().map(sibling).collect();
+        DocumentView {
+            fields: [(field.to_owned(), values[0].clone())].into_iter().collect(),
+            siblings: [(field.to_owned(), siblings)].into(),
+            ..DocumentView::default()
+        }
+    }
+
+    fn judge(schema: &str) -> Judge {
+        Judge::of(&Arc::new(Schema::parse(schema).unwrap()))
+    }
+
+    #[track_caller]
+    fn settled(resolver: &str, base: Option<Json>, values: &[Json]) -> Json {
+        let mut view = contested("f", base, values);
+        let told = judge(&format!("[fields.f]\ntype = \"contested\"\nresolver = {resolver}")).settle(
+            "things/1",
+            &mut view,
+            &Customs::default(),
+        );
+        assert!(matches!(told[0].verdict, Verdict::Settled(_)), "{:?}", told[0].verdict);
+        view.fields["f"].clone()
+    }
+
+    #[track_caller]
+    fn verdict(resolver: &str, values: &[Json]) -> Verdict {
+        let judge = judge(&format!("[fields.f]\ntype = \"contested\"\nresolver = {resolver}"));
+        let mut view = contested("f", None, values);
+        judge.settle("things/1", &mut view, &Customs::default()).remove(0).verdict
+    }
+
+    #[test]
+    fn the_plain_resolvers_choose_by_time_and_by_value() {
+        let values = [json!(3), json!(9), json!(5)];
+        assert_eq!(settled("\"last_writer\"", None, &values), json!(3));
+        assert_eq!(settled("\"first_writer\"", None, &values), json!(5));
+        assert_eq!(settled("\"max\"", None, &values), json!(9));
+        assert_eq!(settled("\"min\"", None, &values), json!(3));
+        assert_eq!(settled("\"keep_all\"", None, &values), json!([3, 9, 5]));
+    }
+
+    #[test]
+    fn priority_takes_what_stands_first_in_its_order_whatever_the_time() {
+        let order = "\"priority\"\norder = [\"running\", \"paused\", \"stopped\"]";
+        assert_eq!(settled(order, None, &[json!("stopped"), json!("paused"), json!("running")]), json!("running"));
+        assert_eq!(settled(order, None, &[json!("unknown"), json!("stopped")]), json!("stopped"));
+        assert_eq!(settled(order, None, &[json!("newer"), json!("older")]), json!("newer"));
+    }
+
+    #[test]
+    fn prioritize_goes_by_its_criteria_in_turn() {
+        let by = "\"prioritize\"\nby = [\"confidence\", \"sources\", \"recency\"]";
+        let fact = |says: &str, confidence: f64, sources: Json| json!({"says": says, "confidence": confidence, "sources": sources});
+        let values = [fact("a", 0.5, json!(["x"])), fact("b", 0.9, json!(["x"])), fact("c", 0.9, json!(["x", "y"]))];
+        assert_eq!(settled(by, None, &values)["says"], "c");
+        let sources = "\"prioritize\"\nby = [\"sources\"]";
+        assert_eq!(settled(sources, None, &[json!(1), json!(2), json!(2)]), json!(2), "two nodes say so");
+        assert_eq!(settled("\"prioritize\"", None, &[json!(1), json!(2)]), json!(1), "recency, if nothing is said");
+    }
+
+    #[test]
+    fn union_and_deep_merge_keep_what_either_side_has() {
+        assert_eq!(settled("\"union\"", None, &[json!(["b", "a"]), json!(["c", "a"])]), json!(["a", "b", "c"]));
+        assert_eq!(settled("\"union\"", None, &[json!(2), json!([1])]), json!([1, 2]));
+        let (newer, older) = (json!({"a": 1, "in": {"x": 1}}), json!({"a": 2, "b": 3, "in": {"y": 2}}));
+        assert_eq!(settled("\"deep_merge\"", None, &[newer, older]), json!({"a": 1, "b": 3, "in": {"x": 1, "y": 2}}));
+    }
+
+    #[test]
+    fn discard_goes_back_to_the_value_before_and_says_when_there_is_none() {
+        assert_eq!(settled("\"discard\"", Some(json!("before")), &[json!("a"), json!("b")]), json!("before"));
+        assert!(matches!(verdict("\"discard\"", &[json!(1), json!(2)]), Verdict::Unable(_)));
+        let with_fallback = "\"discard\"\nfallback = [\"max\"]";
+        assert_eq!(settled(with_fallback, None, &[json!(1), json!(2)]), json!(2));
+    }
+
+    #[test]
+    fn text_keeps_both_edits() {
+        let merged = settled("\"text\"", Some(json!("the fox")), &[json!("the quick fox"), json!("the fox jumps")]);
+        assert_eq!(merged, json!("the quick fox jumps"));
+    }
+
+    #[test]
+    fn rollback_takes_the_newest_value_that_keeps_the_invariants() {
+        let rule = "\"rollback\"\n[[rules]]\nname = \"small\"\nclass = \"invariant\"\ncheck = \"doc.f < 10\"";
+        assert_eq!(settled(rule, Some(json!(1)), &[json!(50), json!(7)]), json!(7));
+        assert_eq!(settled(rule, Some(json!(1)), &[json!(50), json!(70)]), json!(1));
+        assert!(
+            matches!(verdict(rule, &[json!(50), json!(70)]), Verdict::Unable(cause) if cause.contains("doc.f < 10"))
+        );
+    }
+
+    #[test]
+    fn an_expression_sees_the_siblings_and_the_document() {
+        let sum = "\"expr\"\nexpr = \"siblings[0].value + siblings[1].value - base\"";
+        assert_eq!(settled(sum, Some(json!(10)), &[json!(12), json!(15)]), json!(17));
+        assert!(matches!(verdict("\"expr\"\nexpr = \"doc.none.deeper\"", &[json!(1), json!(2)]), Verdict::Unable(_)));
+    }
+
+    #[test]
+    fn a_custom_resolver_is_the_embedders_function_and_a_node_without_it_says_so() {
+        let judge = judge("[fields.f]\ntype = \"contested\"\nresolver = \"custom\"\ncustom = \"longest\"");
+        let longest = |case: &Case<'_>| {
+            let longest = case.values().max_by_key(|value| value.as_str().map_or(0, str::len));
+            longest.cloned().ok_or_else(|| "no value".to_owned())
+        };
+        let mut customs = Customs::default();
+        let mut view = contested("f", None, &[json!("ab"), json!("abc")]);
+        let told = judge.settle("things/1", &mut view.clone(), &customs);
+        assert!(matches!(&told[0].verdict, Verdict::Unable(cause) if cause.contains("`longest`")));
+        customs.register("longest", Arc::new(longest));
+        judge.settle("things/1", &mut view, &customs);
+        assert_eq!(view.fields["f"], "abc");
+    }
+
+    #[test]
+    fn what_waits_for_someone_shows_the_last_writer() {
+        use super::super::case::For;
+        assert_eq!(verdict("\"manual\"", &[json!(1), json!(2)]), Verdict::Waits(For::Person));
+        assert_eq!(verdict("\"vote\"", &[json!(1), json!(2)]), Verdict::Waits(For::Voters));
+        let mut view = contested("f", None, &[json!("last"), json!("first")]);
+        judge("[fields.f]\ntype = \"contested\"\nresolver = \"manual\"").settle("t/1", &mut view, &Customs::default());
+        assert_eq!(view.fields["f"], "last");
+    }
+
+    #[test]
+    fn a_key_of_a_map_follows_its_maps_resolver() {
+        let mut view = contested("by.k", None, &[json!(1), json!(2)]);
+        view.fields = [("by".to_owned(), json!({"k": 1, "other": 5}))].into_iter().collect();
+        let judge = judge("[fields.by]\ntype = \"map\"\nresolver = \"max\"");
+        judge.settle("things/1", &mut view, &Customs::default());
+        assert_eq!(view.fields["by"], json!({"k": 2, "other": 5}));
+    }
+
+    #[test]
+    fn an_expression_that_does_not_parse_is_named_with_its_place() {
+        let schema = Schema::parse("[[rules]]\nname = \"r\"\ncheck = \"doc. <\"").unwrap();
+        assert!(Judge::check(&schema).unwrap_err().to_string().starts_with("rule `r`: line 1"));
+        let schema = Schema::parse("[fields.f]\ntype = \"contested\"\nresolver = \"expr\"\nexpr = \"(\"").unwrap();
+        assert!(Judge::check(&schema).unwrap_err().to_string().starts_with("field `f`: "));
+    }
+}

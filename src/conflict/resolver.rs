@@ -1,0 +1,93 @@
+//! Resolvers by name: what each makes of a [`Case`].
+//!
+//! A deterministic resolver is a function of the case alone, applied at every read and never written back by itself: two
+//! nodes that wrote their answers back would make new siblings of them. A coordinated one waits for a decision.
+
+use std::cmp::Ordering;
+
+use serde_json::{Value as Json, json};
+
+use super::case::{Case, For, Verdict};
+use super::expression::Expression;
+use super::{choosing, merging};
+use crate::crdt::Resolver;
+use crate::document::settings::Settings;
+
+/// What a field's resolver was told, ready for use.
+#[derive(Debug, Default)]
+pub struct Prepared {
+    pub settings: Settings,
+    /// `None` where `expr` does not parse in this version.
+    pub expression: Option<Expression>,
+}
+
+impl Prepared {
+    pub fn of(settings: &Settings) -> Self {
+        let expression = settings.expr.as_deref().and_then(|text| Expression::parse(text).ok());
+        Self { settings: settings.clone(), expression }
+    }
+}
+
+/// Tries a resolver, then its fallbacks in turn. Gives the verdict and which of them gave it: the first that settles, or
+/// the first that waits for someone, or else what the first one lacked.
+pub fn resolve(case: &Case<'_>, resolver: Resolver, prepared: &Prepared) -> (Resolver, Verdict) {
+    let mut first = None;
+    for resolver in std::iter::once(resolver).chain(prepared.settings.fallback.iter().copied()) {
+        let verdict = resolve_with(case, resolver, prepared);
+        match verdict {
+            Verdict::Unable(_) => first.get_or_insert((resolver, verdict)),
+            settled_or_waits => return (resolver, settled_or_waits),
+        };
+    }
+    first.unwrap_or((resolver, Verdict::Waits(For::Person)))
+}
+
+fn resolve_with(case: &Case<'_>, resolver: Resolver, prepared: &Prepared) -> Verdict {
+    let settings = &prepared.settings;
+    match resolver {
+        Resolver::LastWriter => choosing::settled(case.newest()),
+        Resolver::FirstWriter => choosing::settled(case.values().last()),
+        Resolver::KeepAll => Verdict::Settled(case.values().cloned().collect()),
+        Resolver::Max => choosing::largest(case, Ordering::Greater),
+        Resolver::Min => choosing::largest(case, Ordering::Less),
+        Resolver::Union => merging::union(case),
+        Resolver::DeepMerge => merging::deep_merge(case),
+        Resolver::Priority => choosing::priority(case, settings),
+        Resolver::Prioritize => choosing::prioritize(case, settings),
+        Resolver::Discard => choosing::discard(case),
+        Resolver::ThreeWay => Verdict::Unable("three_way is not built yet".into()),
+        Resolver::Text => merging::text(case),
+        Resolver::Rollback => choosing::rollback(case),
+        Resolver::Expr => match &prepared.expression {
+            Some(expression) => by_expression(case, expression),
+            None => Verdict::Unable("this version of the program cannot read the field's expression".into()),
+        },
+        Resolver::Custom => by_custom(case, settings.custom.as_deref().unwrap_or_default()),
+        Resolver::Vote => Verdict::Waits(For::Voters),
+        Resolver::Advisor => Verdict::Unable("there is no advisor".into()),
+        Resolver::Manual => Verdict::Waits(For::Person),
+    }
+}
+
+fn by_expression(case: &Case<'_>, expression: &Expression) -> Verdict {
+    let siblings: Json = case
+        .siblings
+        .iter()
+        .map(|sibling| json!({"value": sibling.value, "at": sibling.at, "replica": sibling.replica}))
+        .collect();
+    let doc = Json::Object(case.fields.clone());
+    let (id, field) = (Json::from(case.document), Json::from(case.field));
+    let base = case.base().unwrap_or(&Json::Null);
+    let variables = [("siblings", &siblings), ("base", base), ("doc", &doc), ("id", &id), ("field", &field)];
+    match expression.evaluate(&variables) {
+        Ok(value) => Verdict::Settled(value),
+        Err(cause) => Verdict::Unable(cause),
+    }
+}
+
+fn by_custom(case: &Case<'_>, name: &str) -> Verdict {
+    match case.customs.get(name) {
+        None => Verdict::Unable(format!("this program registered no resolver `{name}`")),
+        Some(custom) => custom(case).map_or_else(Verdict::Unable, Verdict::Settled),
+    }
+}
