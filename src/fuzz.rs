@@ -69,6 +69,7 @@ fn replica(cluster: ClusterId, now: Now) -> Replica {
         software: String::new(),
         limits: Limits { parked_batches: 16, parked_bytes: 1 << 16, staged_bytes: 1 << 20, ..Limits::default() },
         hooks: Hooks::default(),
+        customs: crate::conflict::Customs::default(),
     };
     let mut replica = Replica::new(config, keys, Loaded::default(), now);
     // It serves once its cluster is on the disk.

@@ -60,6 +60,7 @@ pub mod engine;
 #[cfg(any(test, feature = "mutants"))]
 #[doc(hidden)]
 pub mod fuzz;
+pub mod history;
 pub mod sim;
 
 #[cfg(feature = "node")]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 
 use crate::document::Sibling;
 
@@ -40,6 +40,12 @@ impl<'a> Case<'a> {
 
     pub fn values(&self) -> impl Iterator<Item = &'a Json> {
         self.siblings.iter().map(|sibling| &sibling.value)
+    }
+
+    /// The siblings as expressions see them.
+    pub fn siblings_json(&self) -> Json {
+        let json = |sibling: &Sibling| json!({"value": sibling.value, "at": sibling.at, "replica": sibling.replica});
+        self.siblings.iter().map(json).collect()
     }
 
     pub fn newest(&self) -> Option<&'a Json> {

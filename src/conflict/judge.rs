@@ -6,7 +6,9 @@ use std::sync::Arc;
 use serde_json::{Map, Value as Json};
 
 use super::case::{Case, Customs, Verdict};
+use super::detect::score;
 use super::expression::Expression;
+use super::policy::{Policies, Question};
 use super::resolver::{Prepared, resolve};
 use crate::crdt::Resolver;
 use crate::document::rule::{Class, Rule};
@@ -46,6 +48,18 @@ pub struct Settlement {
     pub field: String,
     pub resolver: Resolver,
     pub verdict: Verdict,
+    /// The policy's rule that chose the resolver, as `policy@version/rule`; the schema did where there is none.
+    pub policy: Option<String>,
+    /// Conditions of policies that failed.
+    pub failed: Vec<String>,
+    pub score: u32,
+}
+
+/// What is in force beside the schema.
+#[derive(Clone, Copy, Debug)]
+pub struct InForce<'a> {
+    pub policies: &'a Policies,
+    pub customs: &'a Customs,
 }
 
 impl Judge {
@@ -95,7 +109,7 @@ impl Judge {
 
     /// Puts what the resolvers say in the place of what the last writer said, and tells what became of each contested
     /// register. Resolvers see the other fields as their last writers have them, so none depends on another's answer.
-    pub fn settle(&self, document: &str, view: &mut DocumentView, customs: &Customs) -> Vec<Settlement> {
+    pub fn settle(&self, document: &str, view: &mut DocumentView, in_force: InForce<'_>) -> Vec<Settlement> {
         if view.siblings.is_empty() {
             return Vec::new();
         }
@@ -104,10 +118,26 @@ impl Judge {
         for (register, siblings) in &view.siblings {
             let (resolver, name) = self.declared(register);
             let holds = |value: &Json| self.invariants(document, &with(&view.fields, register, value));
+            let customs = in_force.customs;
             let case = Case { document, field: register, siblings, fields: &view.fields, holds: &holds, customs };
-            let prepared = self.prepared.get(name).unwrap_or(&unprepared);
+            let score = score(&case, view.siblings.len(), self.has_invariants());
+            let (choice, failed) = match in_force.policies.is_empty() {
+                true => (None, Vec::new()),
+                false => in_force.policies.choose(Question {
+                    collection: document.split('/').next().unwrap_or_default(),
+                    id: id_of(document),
+                    field: register,
+                    doc: &Json::Object(view.fields.clone()),
+                    siblings: &case.siblings_json(),
+                    base: case.base().unwrap_or(&Json::Null),
+                    score,
+                }),
+            };
+            let declared = self.prepared.get(name).unwrap_or(&unprepared);
+            let (resolver, prepared) = choice.map_or((resolver, declared), |choice| (choice.resolver, choice.prepared));
             let (resolver, verdict) = resolve(&case, resolver, prepared);
-            settlements.push(Settlement { field: register.clone(), resolver, verdict });
+            let policy = choice.map(|choice| format!("{}@{}/{}", choice.policy, choice.version, choice.rule));
+            settlements.push(Settlement { field: register.clone(), resolver, verdict, policy, failed, score });
         }
         for settlement in &settlements {
             if let Verdict::Settled(value) = &settlement.verdict {
@@ -115,6 +145,15 @@ impl Judge {
             }
         }
         settlements
+    }
+
+    /// Whether any rule is about one document alone.
+    pub fn has_rules_within(&self) -> bool {
+        self.rules.iter().any(|ready| ready.rule.over.is_none() && ready.rule.check.is_some())
+    }
+
+    pub(super) fn has_invariants(&self) -> bool {
+        self.rules.iter().any(|ready| ready.rule.class() == Class::Invariant)
     }
 
     /// The invariants over one document.
@@ -196,6 +235,11 @@ mod tests {
         }
     }
 
+    fn in_force() -> InForce<'static> {
+        static NONE: std::sync::LazyLock<(Policies, Customs)> = std::sync::LazyLock::new(Default::default);
+        InForce { policies: &NONE.0, customs: &NONE.1 }
+    }
+
     fn judge(schema: &str) -> Judge {
         Judge::of(&Arc::new(Schema::parse(schema).unwrap()))
     }
@@ -206,7 +250,7 @@ mod tests {
         let told = judge(&format!("[fields.f]\ntype = \"contested\"\nresolver = {resolver}")).settle(
             "things/1",
             &mut view,
-            &Customs::default(),
+            in_force(),
         );
         assert!(matches!(told[0].verdict, Verdict::Settled(_)), "{:?}", told[0].verdict);
         view.fields["f"].clone()
@@ -216,7 +260,7 @@ mod tests {
     fn verdict(resolver: &str, values: &[Json]) -> Verdict {
         let judge = judge(&format!("[fields.f]\ntype = \"contested\"\nresolver = {resolver}"));
         let mut view = contested("f", None, values);
-        judge.settle("things/1", &mut view, &Customs::default()).remove(0).verdict
+        judge.settle("things/1", &mut view, in_force()).remove(0).verdict
     }
 
     #[test]
@@ -296,10 +340,10 @@ mod tests {
         };
         let mut customs = Customs::default();
         let mut view = contested("f", None, &[json!("ab"), json!("abc")]);
-        let told = judge.settle("things/1", &mut view.clone(), &customs);
+        let told = judge.settle("things/1", &mut view.clone(), InForce { customs: &customs, ..in_force() });
         assert!(matches!(&told[0].verdict, Verdict::Unable(cause) if cause.contains("`longest`")));
         customs.register("longest", Arc::new(longest));
-        judge.settle("things/1", &mut view, &customs);
+        judge.settle("things/1", &mut view, InForce { customs: &customs, ..in_force() });
         assert_eq!(view.fields["f"], "abc");
     }
 
@@ -309,7 +353,7 @@ mod tests {
         assert_eq!(verdict("\"manual\"", &[json!(1), json!(2)]), Verdict::Waits(For::Person));
         assert_eq!(verdict("\"vote\"", &[json!(1), json!(2)]), Verdict::Waits(For::Voters));
         let mut view = contested("f", None, &[json!("last"), json!("first")]);
-        judge("[fields.f]\ntype = \"contested\"\nresolver = \"manual\"").settle("t/1", &mut view, &Customs::default());
+        judge("[fields.f]\ntype = \"contested\"\nresolver = \"manual\"").settle("t/1", &mut view, in_force());
         assert_eq!(view.fields["f"], "last");
     }
 
@@ -318,7 +362,7 @@ mod tests {
         let mut view = contested("by.k", None, &[json!(1), json!(2)]);
         view.fields = [("by".to_owned(), json!({"k": 1, "other": 5}))].into_iter().collect();
         let judge = judge("[fields.by]\ntype = \"map\"\nresolver = \"max\"");
-        judge.settle("things/1", &mut view, &Customs::default());
+        judge.settle("things/1", &mut view, in_force());
         assert_eq!(view.fields["by"], json!({"k": 2, "other": 5}));
     }
 

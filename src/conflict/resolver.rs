@@ -5,7 +5,7 @@
 
 use std::cmp::Ordering;
 
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
 use super::case::{Case, For, Verdict};
 use super::expression::Expression;
@@ -70,11 +70,7 @@ fn resolve_with(case: &Case<'_>, resolver: Resolver, prepared: &Prepared) -> Ver
 }
 
 fn by_expression(case: &Case<'_>, expression: &Expression) -> Verdict {
-    let siblings: Json = case
-        .siblings
-        .iter()
-        .map(|sibling| json!({"value": sibling.value, "at": sibling.at, "replica": sibling.replica}))
-        .collect();
+    let siblings = case.siblings_json();
     let doc = Json::Object(case.fields.clone());
     let (id, field) = (Json::from(case.document), Json::from(case.field));
     let base = case.base().unwrap_or(&Json::Null);

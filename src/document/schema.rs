@@ -109,12 +109,7 @@ impl Schema {
 
     /// The form that [`Schema::to_json`] gives.
     pub fn from_json(text: &str) -> Result<Self, SchemaError> {
-        serde_json::from_str(text).map_err(|error| {
-            let (line, column) = (error.line(), error.column());
-            let cause = error.to_string();
-            let place = format!(" at line {line} column {column}");
-            SchemaError { line, column, cause: cause.strip_suffix(&place).unwrap_or(&cause).to_owned() }
-        })
+        serde_json::from_str(text).map_err(|error| json_error(&error))
     }
 
     pub fn to_json(&self) -> Json {
@@ -217,7 +212,15 @@ impl Field {
     }
 }
 
-fn from_toml<T: de::DeserializeOwned>(text: &str) -> Result<T, SchemaError> {
+/// What is wrong with JSON, and where.
+pub(crate) fn json_error(error: &serde_json::Error) -> SchemaError {
+    let (line, column) = (error.line(), error.column());
+    let cause = error.to_string();
+    let place = format!(" at line {line} column {column}");
+    SchemaError { line, column, cause: cause.strip_suffix(&place).unwrap_or(&cause).to_owned() }
+}
+
+pub(crate) fn from_toml<T: de::DeserializeOwned>(text: &str) -> Result<T, SchemaError> {
     toml::from_str(text).map_err(|error| {
         let offset = error.span().map_or(0, |span| span.start).min(text.len());
         let before = text.get(..offset).unwrap_or_default();
@@ -298,7 +301,14 @@ impl TryFrom<Declaration> for Declared {
 }
 
 /// A choice written by its name.
-pub(super) struct Named<T>(pub T);
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Named<T>(pub T);
+
+impl<T: fmt::Display> serde::Serialize for Named<T> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
 
 impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Named<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

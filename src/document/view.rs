@@ -27,7 +27,7 @@ pub struct DocumentView {
 }
 
 /// One of several live values.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Sibling {
     pub value: Json,
     /// `<replica>:<seq>`.

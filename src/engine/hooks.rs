@@ -103,5 +103,10 @@ mutants! {
     FutureFolded, "future-folded", "a stamp from the future moves the own clock";
     SignatureUnchecked, "signature-unchecked", "the signature of a batch that a third node passed on is not checked";
     CreationNotAwaited, "creation-not-awaited", "a write of a document does not wait for the document's creation";
+    ResolvedByArrival, "resolved-by-arrival", "resolvers see siblings in the order in which they came to this node";
+    LedgerForgets, "ledger-forgets", "every other value that came to stand beside another is left out of the ledger";
+    JudgedBeyondClock, "judged-beyond-clock", "conflicts are judged with ops that wait for others and are not in the clock";
+    UnknownFieldLost, "unknown-field-lost", "an op on a field that the schema in force does not declare is dropped";
+    JudgedOnce, "judged-once", "a document is judged when its conflict begins, and not again";
     RestoredDotsClaimed, "restored-dots-claimed", "a start claims one dot more of its last replica than its disk holds";
 }

@@ -7,6 +7,7 @@ use super::detector::Liveness;
 use super::message::Refusal;
 use super::persist::WriteBatch;
 use crate::clock::{ClusterId, NodeId, ReplicaId};
+use crate::conflict::Conflict;
 
 /// The time, told by whoever drives the replica.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -141,4 +142,7 @@ pub enum Event {
         took_ms: u64,
     },
     Alarm(Alarm),
+    ConflictDetected(Box<Conflict>),
+    /// It was settled by a write, or its documents changed otherwise.
+    ConflictEnded(Box<Conflict>),
 }

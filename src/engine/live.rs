@@ -129,6 +129,9 @@ impl Replica {
         }
         self.check_signature(from, batch, ops, now)?;
         for (op, seq) in ops.iter().zip(batch.first..) {
+            if self.config.hooks.planted(Mutant::UnknownFieldLost) && !self.declares(op.document, op.key) {
+                continue;
+            }
             self.state.apply(Dot::new(batch.replica, seq), op);
         }
         self.state.clock.raise(batch.replica, batch.last());
@@ -209,6 +212,9 @@ impl Replica {
         let unbounded = self.config.hooks.planted(Mutant::ParkingUnbounded);
         let done = self.parked.insert((batch.replica, batch.first), parked, &self.config.limits, unbounded);
         self.tally.batches_parked += u64::from(done == Some(true));
+        if self.config.hooks.planted(Mutant::JudgedBeyondClock) {
+            ops.iter().for_each(|op| self.judge_beyond(op.document));
+        }
         self.tally.batches_dropped += u64::from(done.is_none());
         // A gap in the sender's own stream is filled by nobody else. A superseded dot may be under way from a third
         // node; if it is not, the reports will say so.

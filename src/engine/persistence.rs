@@ -101,6 +101,9 @@ impl Replica {
         for key in std::mem::take(&mut self.persistence.forgotten) {
             rows.remove(Tree::Outbox, key);
         }
+        let history = std::mem::take(&mut self.conflicts.rows);
+        history.put.into_iter().for_each(|(key, row)| rows.put(Tree::History, key, row));
+        history.remove.into_iter().for_each(|key| rows.remove(Tree::History, key));
         let ticket = Ticket(self.persistence.next_ticket);
         self.persistence.next_ticket += 1;
         if self.config.hooks.planted(Mutant::PagesNotWritten) && ticket.0.is_multiple_of(2) {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::alarm::Alarm;
 use super::check::{Checker, Sums};
+use super::conflicts::Conflicts;
 use super::hooks::{Hooks, Mutant};
 use super::io::{Event, Input, LinkId, Now, Output, Signed};
 use super::keys::Keys;
@@ -26,6 +27,7 @@ use super::serve::Server;
 use super::state::State;
 use super::tree::Tree;
 use crate::clock::{Clock, ClusterId, HybridClock, Incarnation, NodeId, ReplicaId, Slot};
+use crate::conflict::Customs;
 use crate::document::batch::{FullIds, Naming, OpWriter};
 use crate::document::codec::DecodeError;
 
@@ -50,6 +52,8 @@ pub struct Config {
     pub software: String,
     pub limits: Limits,
     pub hooks: Hooks,
+    /// Resolvers of the program that embeds this.
+    pub customs: Customs,
 }
 
 /// Counts since the start, for metrics.
@@ -83,6 +87,8 @@ pub struct Tally {
     /// ... because there were too many removal records, not because every member had them.
     pub floors_forced: u64,
     pub alarms: u64,
+    pub conflicts_detected: u64,
+    pub conflicts_ended: u64,
 }
 
 #[derive(Debug)]
@@ -104,6 +110,7 @@ pub struct Replica {
     pub(super) tree: Option<Tree>,
     pub(super) tree_due: bool,
     pub(super) schemas: Schemas,
+    pub(super) conflicts: Conflicts,
     pub(super) group: Group,
     pub(super) parked: Parked,
     pub(super) puller: Puller,
@@ -130,7 +137,7 @@ pub struct Replica {
 impl Replica {
     /// Starts a new incarnation over what a store held. `keys` belong to the node whose store it is.
     pub fn new(config: Config, keys: Arc<dyn Keys>, loaded: Loaded, now: Now) -> Self {
-        let Loaded { mut state, cluster, outbox, salvaged } = loaded;
+        let Loaded { mut state, cluster, outbox, salvaged, ledger } = loaded;
         let id = ReplicaId { node: keys.node(), incarnation: config.incarnation };
         // A roster grows by one a start; 2^24 starts of a node are out of reach.
         let slot = state.intern(id).unwrap_or(Slot(Slot::MAX));
@@ -153,6 +160,7 @@ impl Replica {
             tree: None,
             tree_due: true,
             schemas: Schemas::default(),
+            conflicts: Conflicts::new(ledger),
             parked: Parked::default(),
             puller: Puller::new(&config.incarnation),
             server: Server::default(),
@@ -242,7 +250,7 @@ impl Replica {
     /// After every input: what changed is told, kept and scheduled.
     pub(super) fn settle(&mut self, now: Now) {
         self.state.note_clock();
-        self.tell_changes();
+        self.tell_changes(now);
         self.flush_group_if_due(now);
         self.persist_if_due(now);
         self.schedule(now);
@@ -258,6 +266,7 @@ impl Replica {
         if now.mono_us >= self.collect_due_us || self.config.hooks.rare() {
             self.collect_removals(now);
         }
+        self.judge_across_if_due(now);
         self.retry_persist(now);
     }
 

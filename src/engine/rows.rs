@@ -7,6 +7,7 @@
 //! | `meta` | `floor` | (slot, seq) pairs, varints |
 //! | `meta` | `digest` | clock digest, state digest, digest of the removal records, number of entries |
 //! | `cells` | document, 0, page id u32 BE | the page's bytes |
+//! | `history` | see [`ledger`] | a value that had rivals |
 //! | `outbox` | slot u32 BE, first seq u64 BE | a signed batch under full ids |
 //!
 //! The digests are written in the same atomic step as the pages. A page that silently went missing is thus found at the
@@ -21,6 +22,7 @@ use crate::document::Document;
 use crate::document::batch::{OPS_MAX, check_name};
 use crate::document::codec::{DecodeError, FORMAT_VERSION, Reader, Writer};
 use crate::document::page::Page;
+use crate::history::ledger::{self, Ledger};
 
 /// Pages and rows that changed since they were last written out.
 #[derive(Debug, Default)]
@@ -209,6 +211,7 @@ pub struct Loader {
     name: String,
     pages: Vec<Page>,
     outbox: Vec<OutboxRow>,
+    ledger: Ledger,
 }
 
 /// What a store held.
@@ -218,6 +221,8 @@ pub struct Loaded {
     pub cluster: Option<ClusterId>,
     /// Own batches that some member may not have, oldest first.
     pub(super) outbox: Vec<OutboxRow>,
+    /// Values that others overruled.
+    pub(super) ledger: Ledger,
     /// Own batches read back from a store that was damaged, to be offered again once the rest was caught up.
     pub salvaged: Vec<(ReplicaId, Vec<u8>)>,
 }
@@ -235,6 +240,7 @@ impl Loader {
             Tree::Meta => self.meta(key, value),
             Tree::Cells => self.page(key, value),
             Tree::Outbox => self.outbox_row(key, value),
+            Tree::History if ledger::is_key(key) => self.ledger.load(key, value),
             Tree::History | Tree::Audit | Tree::Checkpoints => Ok(()),
         };
         read.map_err(|error| LoadError::Row {
@@ -254,7 +260,13 @@ impl Loader {
             None if !self.state.roster.is_empty() || self.state.counts().entries > 0 => {
                 Err(LoadError::Inconsistent("the digest row is missing".into()))
             }
-            _ => Ok(Loaded { state: self.state, cluster: self.cluster, outbox: self.outbox, salvaged: Vec::new() }),
+            _ => Ok(Loaded {
+                state: self.state,
+                cluster: self.cluster,
+                outbox: self.outbox,
+                ledger: self.ledger,
+                salvaged: Vec::new(),
+            }),
         }
     }
 

@@ -3,14 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::io::Event;
+use super::io::{Event, Now};
 use super::replica::Replica;
+use crate::conflict::detect::across;
+use crate::conflict::{Judge, Policies, Policy};
 use crate::document::builtin::builtins;
+use crate::document::cell::CellKey;
 use crate::document::schema::Schema;
 use crate::document::view::DocumentView;
 
 pub const COLLECTION: &str = "schemas";
-/// The field that holds a schema's definition, as JSON.
+/// Policies: which resolver settles what.
+pub const POLICIES: &str = "policies";
+/// The field that holds the definition of a schema or a policy, as JSON.
 pub const DEFINITION: &str = "definition";
 
 /// Where a schema comes from.
@@ -24,17 +29,49 @@ pub enum Origin {
     Inferred,
 }
 
+/// What has to be judged anew.
+#[derive(Debug)]
+enum Anew {
+    Nothing,
+    Collection(String),
+    Everything,
+}
+
+impl Anew {
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Anew::Nothing, other) | (other, Anew::Nothing) => other,
+            (Anew::Collection(a), Anew::Collection(b)) if a == b => Anew::Collection(a),
+            _ => Anew::Everything,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Schemas {
     declared: BTreeMap<Box<str>, Arc<Schema>>,
     builtin: BTreeMap<&'static str, Arc<Schema>>,
     none: Arc<Schema>,
+    /// Of each collection that has a schema.
+    judges: BTreeMap<Box<str>, Arc<Judge>>,
+    no_judge: Arc<Judge>,
+    pub(super) policies: Policies,
 }
 
 impl Default for Schemas {
     fn default() -> Self {
-        let builtin = builtins().iter().map(|(name, schema)| (name.as_str(), Arc::new(schema.clone()))).collect();
-        Self { declared: BTreeMap::new(), builtin, none: Arc::default() }
+        let builtin: BTreeMap<_, _> =
+            builtins().iter().map(|(name, schema)| (name.as_str(), Arc::new(schema.clone()))).collect();
+        let judge = |(name, schema): (&&str, &Arc<Schema>)| ((*name).into(), Arc::new(Judge::of(schema)));
+        let judges = builtin.iter().map(judge).collect();
+        Self {
+            declared: BTreeMap::new(),
+            builtin,
+            none: Arc::default(),
+            judges,
+            no_judge: Arc::default(),
+            policies: Policies::default(),
+        }
     }
 }
 
@@ -48,6 +85,33 @@ impl Schemas {
             None => (&self.none, Origin::Inferred),
         }
     }
+
+    pub fn judge(&self, collection: &str) -> Arc<Judge> {
+        self.judges.get(collection).unwrap_or(&self.no_judge).clone()
+    }
+
+    pub fn policies(&self) -> &Policies {
+        &self.policies
+    }
+
+    /// The collections whose rules sum over this one.
+    pub(super) fn who_looks_at(&self, collection: &str) -> Vec<Box<str>> {
+        let looks = |judge: &Judge| across::looks_at(judge).any(|other| other == collection);
+        self.judges.iter().filter(|(_, judge)| looks(judge)).map(|(name, _)| name.clone()).collect()
+    }
+
+    fn declare(&mut self, collection: &str, schema: Option<Schema>) {
+        match schema {
+            Some(schema) => self.declared.insert(collection.into(), Arc::new(schema)),
+            None => self.declared.remove(collection),
+        };
+        let schema = self.of(collection).0.clone();
+        if *schema == Schema::default() {
+            self.judges.remove(collection);
+        } else {
+            self.judges.insert(collection.into(), Arc::new(Judge::of(&schema)));
+        }
+    }
 }
 
 impl Replica {
@@ -56,49 +120,86 @@ impl Replica {
         self.schemas.of(collection)
     }
 
-    /// A document as it reads now; `None` when it is hidden.
-    pub fn view(&self, name: &str) -> Option<DocumentView> {
-        let document = self.state.document(name)?;
-        let collection = name.split('/').next().unwrap_or_default();
-        DocumentView::of(document, self.schemas.of(collection).0, &self.state.roster)
+    pub fn policies(&self) -> &Policies {
+        &self.schemas.policies
     }
 
-    fn reread_schema(&mut self, name: &str) {
-        let Some(collection) = name.strip_prefix("schemas/") else { return };
-        let view = self.view(name);
-        let definition = view.as_ref().and_then(|view| view.fields.get(DEFINITION));
+    /// A document as it reads now; `None` when it is hidden.
+    pub fn view(&self, name: &str) -> Option<DocumentView> {
+        self.show(name, self.state.document(name)?)
+    }
+
+    /// Whether the schema in force declares the field of a cell, or declares none; for a planted bug.
+    pub(super) fn declares(&self, document: &str, key: &[u8]) -> bool {
+        let schema = self.schemas.of(document.split('/').next().unwrap_or_default()).0;
+        let field = CellKey::decode(key).map_or("", |key| key.field);
+        field.is_empty() || schema.fields.is_empty() || schema.field(field).is_some()
+    }
+
+    fn definition(&self, name: &str) -> Option<String> {
+        let view = self.view(name)?;
+        view.fields.get(DEFINITION).map(|json| json.to_string())
+    }
+
+    fn reread_schema(&mut self, collection: &str, name: &str) {
         // A definition of a newer version may not parse here; then its fields replicate, and read as inferred.
-        match definition.and_then(|json| Schema::from_json(&json.to_string()).ok()) {
-            Some(schema) => self.schemas.declared.insert(collection.into(), Arc::new(schema)),
-            None => self.schemas.declared.remove(collection),
-        };
+        let schema = self.definition(name).and_then(|text| Schema::from_json(&text).ok());
+        self.schemas.declare(collection, schema);
+    }
+
+    fn reread_policy(&mut self, policy: &str, name: &str) {
+        match self.definition(name).and_then(|text| Policy::parse(&text).ok()) {
+            Some(definition) => self.schemas.policies.put(policy, definition),
+            None => self.schemas.policies.remove(policy),
+        }
     }
 
     /// After a start: everything that is read out of documents.
     pub(super) fn reread_system_documents(&mut self) {
-        for collection in [super::member::COLLECTION, COLLECTION] {
+        for collection in [super::member::COLLECTION, COLLECTION, POLICIES] {
             let prefix = format!("{collection}/");
             let names = self.state.names_from(std::ops::Bound::Included(prefix.as_str())).map(|(name, _)| name.clone());
             let names: Vec<_> = names.take_while(|name| name.starts_with(&prefix)).collect();
-            names.iter().for_each(|name| self.reread(name));
+            names.iter().for_each(|name| drop(self.reread(name)));
         }
+        self.judge_all(None);
     }
 
-    fn reread(&mut self, name: &str) {
-        if name.starts_with("members/") {
-            self.reread_member(name);
-        } else if name.starts_with("schemas/") {
-            self.reread_schema(name);
+    /// Gives what has to be judged anew for it.
+    fn reread(&mut self, name: &str) -> Anew {
+        match name.split_once('/') {
+            Some((super::member::COLLECTION, _)) => {
+                self.reread_member(name);
+                Anew::Nothing
+            }
+            Some((COLLECTION, collection)) => {
+                self.reread_schema(collection, name);
+                Anew::Collection(collection.to_owned())
+            }
+            Some((POLICIES, policy)) => {
+                self.reread_policy(policy, name);
+                Anew::Everything
+            }
+            _ => Anew::Nothing,
         }
     }
 
     /// Tells which documents changed, after what the engine itself reads in them was read anew.
-    pub(super) fn tell_changes(&mut self) {
+    pub(super) fn tell_changes(&mut self, now: Now) {
         let mut changed = self.state.take_changed();
         if changed.is_empty() {
             return;
         }
-        changed.iter().for_each(|name| self.reread(name));
+        let mut anew = Anew::Nothing;
+        for name in &changed {
+            anew = anew.and(self.reread(name));
+        }
+        match &anew {
+            Anew::Nothing => {}
+            Anew::Collection(collection) => self.judge_all(Some(collection)),
+            Anew::Everything => self.judge_all(None),
+        }
+        self.judge_changed(&changed, now);
         // One long join may touch a document many times; repeats of neighbours are gone already.
         changed.dedup();
         self.emit(Event::Changed(changed));

@@ -17,9 +17,10 @@ use super::hooks::{Hooks, Mutant};
 use super::index::DotIndex;
 use super::rows::DirtyRows;
 use crate::clock::{Clock, Dot, HybridTime, ReplicaId, Roster, Slot};
+use crate::crdt::{FieldKind, map};
 use crate::document::Document;
 use crate::document::batch::OpRef;
-use crate::document::cell::{CellRef, EntryRef, apply_op};
+use crate::document::cell::{CellKey, CellRef, EntryRef, apply_op};
 use crate::document::packed::{Seat, Touched};
 use crate::document::view::EXISTENCE_KEY;
 
@@ -29,6 +30,8 @@ pub(super) struct Stored {
     hash: u64,
     pub document: Document,
     visible: bool,
+    /// Contested registers that have siblings now.
+    contested: u32,
 }
 
 /// What there is, in numbers.
@@ -65,6 +68,8 @@ pub struct State {
     /// Documents changed since the last [`State::take_changed`], in order, without immediate repeats.
     changed: Vec<Arc<str>>,
     added: Vec<(Dot, u32)>,
+    /// Entries that became siblings since the last [`State::take_siblings`]; an entry may be told more than once.
+    siblings: Vec<Rival>,
     /// Buffers kept between calls, so that an op allocates nothing of its own.
     scratch: Vec<u8>,
     scratch_old: Vec<u8>,
@@ -339,11 +344,15 @@ impl State {
         let (mut before, mut after) =
             (CellRef { key, packed: old }.entries().peekable(), CellRef { key, packed: new }.entries().peekable());
         let mut visible = false;
+        // Entries with a value, before and after.
+        let (mut had, mut has) = (0u32, 0u32);
         loop {
             let (gone, come) = match (before.peek(), after.peek()) {
                 (None, None) => break,
                 (Some(b), Some(a)) if a.dot == b.dot => {
                     visible |= a.value.is_some();
+                    had += u32::from(a.value.is_some());
+                    has += u32::from(a.value.is_some());
                     before.next();
                     after.next();
                     continue;
@@ -357,6 +366,7 @@ impl State {
                 self.index.forget(entry.dot);
                 match entry.value {
                     Some(value) => {
+                        had += 1;
                         let hash = self.entry_hash(&entry, cell_hash, value);
                         if !self.hooks.planted(Mutant::DigestForgetsRemoves) {
                             self.fingerprint.remove(document_hash, hash);
@@ -374,6 +384,7 @@ impl State {
                 match entry.value {
                     Some(value) => {
                         visible = true;
+                        has += 1;
                         let hash = self.entry_hash(&entry, cell_hash, value);
                         self.fingerprint.add(document_hash, hash);
                     }
@@ -388,6 +399,35 @@ impl State {
         if key == EXISTENCE_KEY {
             self.set_visible(at, visible);
         }
+        if had > 1 || has > 1 {
+            self.note_siblings(at, key, had > 1, has > 1, new);
+        }
+    }
+
+    /// Counts the contested registers with siblings, and takes down the values that rival each other.
+    fn note_siblings(&mut self, at: u32, key: &[u8], had: bool, has: bool, new: &[u8]) {
+        let Some(kind) = CellKey::decode(key).and_then(|key| register_kind(&key)) else { return };
+        let stored = &mut self.stored[at as usize];
+        if kind == FieldKind::Contested {
+            stored.contested = (stored.contested + u32::from(has)).saturating_sub(u32::from(had));
+        }
+        if has {
+            let rivals = CellRef { key, packed: new }.entries().filter_map(|entry| {
+                let value = entry.value?.to_vec();
+                Some(Rival { document: stored.name.clone(), key: key.into(), dot: entry.dot, at: entry.at, value })
+            });
+            self.siblings.extend(rivals);
+        }
+    }
+
+    /// The values that came to stand beside others since this was last asked.
+    pub(super) fn take_siblings(&mut self) -> Vec<Rival> {
+        std::mem::take(&mut self.siblings)
+    }
+
+    /// Whether a contested register of the document has siblings.
+    pub fn is_contested(&self, name: &str) -> bool {
+        self.find(name).is_some_and(|at| self.stored[at as usize].contested > 0)
     }
 
     pub(super) fn entry_hash(&self, entry: &EntryRef<'_>, cell_hash: u64, value: &[u8]) -> u128 {
@@ -447,7 +487,7 @@ impl State {
             return at;
         }
         let (name, hash): (Arc<str>, _) = (name.into(), fingerprint::document_hash(name));
-        let stored = Stored { name: name.clone(), hash, document: Document::default(), visible: false };
+        let stored = Stored { name: name.clone(), hash, document: Document::default(), visible: false, contested: 0 };
         let at = match self.free.pop() {
             Some(at) => {
                 self.stored[at as usize] = stored;
@@ -476,6 +516,26 @@ impl State {
             self.free.push(at);
         }
     }
+}
+
+/// One of several values that a register had at once.
+#[derive(Clone, Debug)]
+pub(super) struct Rival {
+    pub document: Arc<str>,
+    pub key: Box<[u8]>,
+    pub dot: Dot,
+    pub at: HybridTime,
+    pub value: Vec<u8>,
+}
+
+/// The kind of a cell in which one value overrules others: a register, or one key of a map.
+fn register_kind(key: &CellKey<'_>) -> Option<FieldKind> {
+    let kind = match FieldKind::from_tag(key.tag)? {
+        FieldKind::Map => map::decode_key(key.sub)?.0,
+        kind => kind,
+    };
+    let overrules = matches!(kind, FieldKind::Lww | FieldKind::Fww | FieldKind::Max | FieldKind::Min);
+    (overrules || matches!(kind, FieldKind::Contested | FieldKind::Mv)).then_some(kind)
 }
 
 /// A peer's cell as a session staged it.

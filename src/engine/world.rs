@@ -106,6 +106,7 @@ impl World {
             software: "test".into(),
             limits: Limits::default(),
             hooks: Hooks::default(),
+            customs: crate::conflict::Customs::default(),
         };
         let keys: Arc<dyn Keys> = Arc::new(Ed25519::from_seed(&[node as u8 + 1; 32]));
         let loaded = self.damaged.take().unwrap_or_else(|| load(&disk).unwrap());

@@ -170,6 +170,7 @@ impl Builder {
             max_clock_skew_ms: self.max_clock_skew_ms,
             limits: Limits::default(),
             hooks: Hooks::default(),
+            customs: crate::conflict::Customs::default(),
             region: self.region.clone(),
             software: concat!("folkmoot/", env!("CARGO_PKG_VERSION")).to_owned(),
         };

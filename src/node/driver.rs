@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::handle::{Inner, Node};
 use crate::clock::NodeId;
+use crate::conflict::Conflict;
 use crate::engine::io::Signed;
 use crate::engine::keys::Keys;
 use crate::engine::persist::WriteBatch;
@@ -244,6 +245,10 @@ impl Inner {
                 self.moved();
             }
             Event::Alarm(alarm) => tracing::error!("{alarm}"),
+            Event::ConflictDetected(conflict) => tell_conflict(&conflict),
+            Event::ConflictEnded(conflict) => {
+                tracing::debug!(id = conflict.id, document = conflict.document, "conflict over")
+            }
         }
     }
 
@@ -295,5 +300,15 @@ impl Inner {
         if tokio::time::timeout(wait, flushed).await.is_err() {
             tracing::error!("not everything reached the disk before the end");
         }
+    }
+}
+
+/// What waits for somebody is worth a word; what settles by itself is not.
+fn tell_conflict(conflict: &Conflict) {
+    let Conflict { id, document, class, .. } = conflict;
+    let field = conflict.field.as_deref().or(conflict.rule.as_deref()).unwrap_or_default();
+    match conflict.status.waits() {
+        true => tracing::warn!(id, document, field, class = class.name(), "a conflict waits to be settled"),
+        false => tracing::debug!(id, document, field, class = class.name(), "a conflict settled by its resolver"),
     }
 }

@@ -51,7 +51,7 @@ impl Node {
         let mut token = Token::default();
         let document = replica.state().document(address.as_str()).and_then(|document| {
             token.see_document(document, &replica.state().roster, &self.inner.stable.read());
-            show(&replica, address.collection(), document, now_ms)
+            show(&replica, address.as_str(), document, now_ms)
         });
         Read { document, token }
     }
@@ -66,7 +66,7 @@ impl Node {
         let from = after.as_deref().map_or(Bound::Included(wanted.as_str()), Bound::Excluded);
         let mut listing = Listing { items: Vec::new(), next: None, token: Token::default() };
         for (name, document) in replica.state().names_from(from).take_while(|(name, _)| name.starts_with(&wanted)) {
-            let Some(view) = show(&replica, collection, document, now_ms) else { continue };
+            let Some(view) = show(&replica, name, document, now_ms) else { continue };
             if listing.items.len() == limit {
                 listing.next = listing.items.last().map(|(id, _)| id.clone());
                 break;
@@ -120,9 +120,9 @@ impl Node {
 }
 
 /// A document as a reader sees it; `None` when it is hidden.
-pub(super) fn show(replica: &Replica, collection: &str, document: &Document, now_ms: u64) -> Option<Shown> {
+pub(super) fn show(replica: &Replica, name: &str, document: &Document, now_ms: u64) -> Option<Shown> {
     let roster = &replica.state().roster;
-    let view = DocumentView::of(document, replica.schema(collection).0, roster)?;
+    let view = replica.show(name, document)?;
     let etag = format!("{:016x}", document::etag(document, roster));
     Some(Shown { expired: view.expired(now_ms), etag, view })
 }

@@ -110,6 +110,7 @@ impl World {
             software: "simulated".into(),
             limits: self.limits,
             hooks: self.hooks(),
+            customs: crate::conflict::Customs::default(),
         }
     }
 

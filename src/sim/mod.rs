@@ -29,7 +29,7 @@
 //! | `world`, `links`, `life`, `client` | the queue; the transport; processes and disks' answers; clients |
 //! | [`network`], [`disk`], [`host`], [`keys`], [`chance`] | the parts a world is made of |
 //! | `inject`, `hostile` | faults as they happen; a member that does what it must not |
-//! | [`workload`] | what clients write |
+//! | [`workload`], `disputes` | what clients write |
 //! | [`oracle`] | the invariants, one file each |
 //! | [`shrink`](mod@shrink), [`report`] | the smallest run that still fails; pages, JSON, JUnit |
 //! | [`probe`], [`trace`] | what ought to happen sometimes; what did happen |
@@ -40,6 +40,7 @@ mod acquaint;
 pub mod chance;
 mod client;
 pub mod disk;
+mod disputes;
 pub mod duration;
 pub mod fault;
 pub mod figures;

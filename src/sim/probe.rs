@@ -55,6 +55,12 @@ probes! {
     MalformedPeer, "a peer is hung up on";
     LinkHalfOpen, "one end believes in a link that the other gave up";
     Left, "a member leaves for good";
+    Conflict, "values or rules that do not go together are found";
+    ConflictEnded, "... and a write settles them";
+    ConflictAcross, "documents break a rule together";
+    ConflictWaits, "a conflict waits for somebody";
+    ByPolicy, "a policy settles what a schema would have settled otherwise";
+    Overruled, "a value that was overruled is in the ledger";
 }
 
 /// How often each was reached.

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde::Serialize;
 
 use super::figures::Figures;
-use super::oracle::{Finding, agreement, wrong};
+use super::oracle::{Finding, agreement, conflicts, wrong};
 use super::plan::Plan;
 use super::probe::Probes;
 use super::scenario::{Expectation, Scenario};
@@ -168,11 +168,14 @@ impl World {
         }
         let verdict = agreement::check_bytes(stayers.iter().filter_map(|host| self.hosts[*host].replica()));
         self.judge(0, verdict);
+        let verdict = conflicts::check_alike(stayers.iter().filter_map(|host| self.hosts[*host].replica()));
+        self.judge(0, verdict);
         let in_use: Vec<_> = stayers.iter().map(|host| self.disk_epoch(*host)).collect();
         for host in stayers {
             self.collect_probes(host);
             let Some(process) = &self.hosts[host].process else { continue };
             let mut verdict = process.shadow.check_entries(&process.replica, &self.ledger);
+            verdict = verdict.and_then(|()| conflicts::check_list(&process.replica));
             verdict = verdict.and_then(|()| self.clients.sums.check_all(COUNTER, &process.replica, &process.shadow));
             if !process.shadow.is_blind() {
                 verdict = verdict.and_then(|()| self.promises.check_end(&in_use, &process.shadow, &self.ledger));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value as Json, json};
 
 use super::chance::Chance;
+use super::disputes;
 use super::scenario::Workload;
 use crate::document::Address;
 use crate::document::plan::{Edit, Write};
@@ -38,12 +39,18 @@ pub enum Kind {
     Unset,
     /// A hundred new documents at once.
     Load,
+    /// Of a register that settles in one of every way there is.
+    Dispute,
+    /// Another schema for those registers.
+    Schema,
+    /// A policy comes, changes or goes.
+    Policy,
     /// The next step of what was recorded elsewhere, see [`Recording`].
     Trace,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 22] = [
+    pub const ALL: [Kind; 25] = [
         Kind::Set,
         Kind::Incr,
         Kind::Count,
@@ -65,6 +72,9 @@ impl Kind {
         Kind::Heartbeat,
         Kind::Unset,
         Kind::Load,
+        Kind::Dispute,
+        Kind::Schema,
+        Kind::Policy,
         Kind::Trace,
     ];
 
@@ -91,6 +101,9 @@ impl Kind {
             Kind::Heartbeat => "heartbeat",
             Kind::Unset => "unset",
             Kind::Load => "load",
+            Kind::Dispute => "dispute",
+            Kind::Schema => "schema",
+            Kind::Policy => "policy",
             Kind::Trace => "trace",
         }
     }
@@ -245,6 +258,28 @@ impl Workshop {
                 }
                 return;
             }
+            Kind::Dispute => {
+                let (field, value) = disputes::write(&mut self.chance, n);
+                let edit = Edit::Set { field, value };
+                push(transaction, disputes::COLLECTION, &key.to_string(), Write::Upsert(vec![edit]));
+                return;
+            }
+            Kind::Schema => {
+                transaction.writes.extend(definition(
+                    "schemas",
+                    disputes::COLLECTION,
+                    &disputes::schema(&mut self.chance),
+                ));
+                return;
+            }
+            Kind::Policy => {
+                let name = ["first", "second"][n as usize % 2];
+                match disputes::policy(&mut self.chance) {
+                    Some(policy) => transaction.writes.extend(definition("policies", name, &policy)),
+                    None => push(transaction, "policies", name, Write::Delete),
+                }
+                return;
+            }
             Kind::Trace => {
                 let Some(Recording(steps)) = &self.recording else { return };
                 let Some(writes) = steps.get(self.step) else { return };
@@ -284,8 +319,12 @@ fn push(transaction: &mut Transaction, collection: &str, id: &str, write: Write)
 
 /// The document that declares the schema, written once by the first node.
 pub fn schema() -> Option<(Address, Write)> {
-    let definition = serde_json::from_str::<Json>(SCHEMA).ok()?;
-    let fields = Map::from_iter([(crate::engine::schemas::DEFINITION.to_owned(), definition)]);
-    let address = Address::new(crate::engine::schemas::COLLECTION, COLLECTION).ok()?;
-    Some((address, Write::Put(fields)))
+    let schema = serde_json::from_str::<Json>(SCHEMA).ok()?;
+    definition(crate::engine::schemas::COLLECTION, COLLECTION, &schema)
+}
+
+/// The document that holds the definition of a schema or a policy.
+fn definition(collection: &str, id: &str, definition: &Json) -> Option<(Address, Write)> {
+    let fields = Map::from_iter([(crate::engine::schemas::DEFINITION.to_owned(), definition.clone())]);
+    Some((Address::new(collection, id).ok()?, Write::Put(fields)))
 }

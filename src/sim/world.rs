@@ -17,7 +17,7 @@ use super::host::Host;
 use super::network::Network;
 use super::oracle::durability::Promises;
 use super::oracle::ledger::Ledger;
-use super::oracle::{Finding, Verdict, bounds};
+use super::oracle::{Finding, Verdict, bounds, conflicts};
 use super::plan::Plan;
 use super::probe::{Probe, Probes};
 use super::trace::{Entry, Trace, What};
@@ -333,6 +333,7 @@ impl World {
                 if !process.shadow.is_blind() {
                     self.judge(host, verdict);
                 }
+                self.check_conflicts(host, &names);
             }
             Event::Durable { .. } | Event::Reported { .. } => self.acknowledge(host),
             Event::StorageFailed { .. } => probes.reached(Probe::StorageFailed),
@@ -352,8 +353,23 @@ impl World {
                 self.judge(host, verdict);
             }
             Event::Alarm(alarm) => self.on_alarm(host, alarm),
+            Event::ConflictDetected(conflict) => {
+                probes.reached(Probe::Conflict);
+                probes.reached_if(Probe::ConflictAcross, !conflict.others.is_empty());
+                probes.reached_if(Probe::ConflictWaits, conflict.status.waits());
+                probes.reached_if(Probe::ByPolicy, conflict.policy.is_some());
+            }
+            Event::ConflictEnded(_) => probes.reached(Probe::ConflictEnded),
             Event::Liveness { .. } | Event::Neighbours | Event::ClusterKnown(_) | Event::Refused { .. } => {}
         }
+    }
+
+    fn check_conflicts(&mut self, host: usize, names: &[Arc<str>]) {
+        let Some(process) = &self.hosts[host].process else { return };
+        let ledger = process.replica.conflicts().ledger();
+        self.probes.reached_if(Probe::Overruled, !ledger.is_empty());
+        let verdict = conflicts::check_ledger(&process.replica, names);
+        self.judge(host, verdict);
     }
 
     fn on_alarm(&mut self, host: usize, alarm: Alarm) {

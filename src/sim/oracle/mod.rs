@@ -10,6 +10,7 @@
 //! | a removed entry does not come back | [`removal`] |
 //! | a reader with a session does not go back in time | [`session`] |
 //! | a counter is the sum of the increments its clock covers | [`counter`] |
+//! | conflicts follow from the state, and no value is overruled without an entry in the ledger | [`conflicts`] |
 //! | buffers are bounded | [`bounds`] |
 //! | equal clocks, equal states, equal bytes, within a bounded time | [`agreement`] |
 //!
@@ -17,6 +18,7 @@
 
 pub mod agreement;
 pub mod bounds;
+pub mod conflicts;
 pub mod counter;
 pub mod durability;
 pub mod ledger;

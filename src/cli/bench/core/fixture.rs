@@ -92,6 +92,7 @@ pub fn replica(n: u8, state: State, now: Now) -> Replica {
         software: "bench".to_owned(),
         limits: Limits::default(),
         hooks: Hooks::default(),
+        customs: crate::conflict::Customs::default(),
     };
     let keys: Arc<dyn Keys> = Arc::new(Ed25519::from_seed(&[n; 32]));
     let mut loaded = Loaded::default();

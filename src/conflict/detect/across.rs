@@ -1,0 +1,199 @@
+//! Conflicts over many documents: bounds over a collection, and values that are exclusive.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value as Json};
+
+use super::{Class, Conflict, conflict_id, of_rule};
+use crate::conflict::judge::{Judge, Ready, id_of};
+use crate::document::rule::{Over, Rule};
+
+/// A collection as it reads: documents by name, `collection/id`.
+pub type Collection = BTreeMap<String, Map<String, Json>>;
+
+/// Pairs of documents that one rule may be asked about. A rule whose `where` compares a field of `item` with `id` or with
+/// a field of `doc` is joined by that value and needs none.
+pub const PAIRS_MAX: usize = 1 << 18;
+
+/// Whether any rule of the collection looks beyond one document.
+pub fn has_rules(judge: &Judge) -> bool {
+    judge.rules().iter().any(|ready| ready.rule.over.is_some() || ready.rule.exclusive.is_some())
+}
+
+/// The collections that the rules of a collection sum over.
+pub fn looks_at(judge: &Judge) -> impl Iterator<Item = &str> {
+    judge.rules().iter().filter_map(|ready| ready.rule.over.as_ref()).map(|over| over.collection.as_str())
+}
+
+/// Judges a collection by its rules over many documents. `other` gives another collection by its name.
+pub fn across<'a>(
+    judge: &Judge,
+    collection: &'a Collection,
+    other: impl Fn(&str) -> Option<&'a Collection>,
+) -> Vec<Conflict> {
+    let mut found = Vec::new();
+    for ready in judge.rules() {
+        match (&ready.rule.exclusive, &ready.rule.over) {
+            (Some(field), _) => found.extend(contentions(&ready.rule, field, collection)),
+            (None, Some(over)) => {
+                let empty = Collection::new();
+                let items = other(&over.collection).unwrap_or(&empty);
+                found.extend(bounds(ready, over, collection, items));
+            }
+            (None, None) => {}
+        }
+    }
+    found
+}
+
+fn contentions(rule: &Rule, field: &str, collection: &Collection) -> Vec<Conflict> {
+    let mut claims: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for (name, fields) in collection {
+        if let Some(value) = fields.get(field).filter(|value| !value.is_null()) {
+            claims.entry(value.to_string()).or_default().push(name);
+        }
+    }
+    let contended = claims.into_iter().filter(|(_, claimants)| claimants.len() > 1);
+    contended
+        .map(|(value, claimants)| {
+            let cause = format!("{} documents have `{field}` {value}", claimants.len());
+            Conflict {
+                id: conflict_id(&[claimants[0], "rule", &rule.name, &value], &[]),
+                others: claimants[1..].iter().map(|name| (*name).to_owned()).collect(),
+                field: Some(field.to_owned()),
+                class: Class::Contention,
+                score: 4 + claimants.len() as u32,
+                ..of_rule(rule, claimants[0], cause)
+            }
+        })
+        .collect()
+}
+
+fn bounds(ready: &Ready, over: &Over, collection: &Collection, items: &Collection) -> Vec<Conflict> {
+    let summed = |item: &Map<String, Json>| match &over.sum {
+        Some(field) => item.get(field).and_then(Json::as_f64).unwrap_or(0.0),
+        None => 0.0,
+    };
+    let fail = |cause: String| {
+        let first = collection.keys().next().map_or("", String::as_str);
+        vec![of_rule(&ready.rule, first, cause)]
+    };
+    let mut found = Vec::new();
+    let joined = Join::of(&over.condition);
+    let mut by_value: BTreeMap<String, (f64, u64)> = BTreeMap::new();
+    if let Some(join) = &joined {
+        for item in items.values() {
+            let sums = by_value.entry(join.of_item(item)).or_default();
+            *sums = (sums.0 + summed(item), sums.1 + 1);
+        }
+    } else if collection.len().saturating_mul(items.len()) > PAIRS_MAX {
+        let pairs = collection.len().saturating_mul(items.len());
+        return fail(format!(
+            "{pairs} pairs of documents are more than {PAIRS_MAX}: compare a field of `item` with `id` or with a field of `doc` alone"
+        ));
+    }
+    for (name, fields) in collection {
+        let sums = match (&joined, &ready.condition) {
+            (Some(join), _) => Ok(by_value.get(&join.of_document(name, fields)).copied().unwrap_or_default()),
+            (None, Some(Ok(condition))) => items.iter().try_fold((0.0, 0), |sums, (item_name, item)| {
+                let (doc, item_json) = (Json::Object(fields.clone()), Json::Object(item.clone()));
+                let (id, item_id) = (Json::from(id_of(name)), Json::from(id_of(item_name)));
+                let variables = [("doc", &doc), ("id", &id), ("item", &item_json), ("item_id", &item_id)];
+                Ok(if condition.holds(&variables)? { (sums.0 + summed(item), sums.1 + 1) } else { sums })
+            }),
+            (None, Some(Err(cause))) => Err(cause.clone()),
+            (None, None) => Ok((0.0, 0)),
+        };
+        match sums {
+            Ok(sums) => {
+                let broken = ready.broken(name, fields, Some(sums));
+                let told = |cause: String| format!("{cause}: {} {} come to {}", sums.1, over.collection, sums.0);
+                found.extend(broken.map(|cause| of_rule(&ready.rule, name, told(cause))));
+            }
+            Err(cause) => return fail(cause),
+        }
+    }
+    found
+}
+
+/// `item.field == id`, or `item.field == doc.field`.
+struct Join {
+    item: String,
+    /// `None`: the document's id.
+    doc: Option<String>,
+}
+
+impl Join {
+    fn of(condition: &str) -> Option<Self> {
+        let (left, right) = condition.split_once("==")?;
+        let plain = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        let item = left.trim().strip_prefix("item.").filter(|name| plain(name))?;
+        let doc = match right.trim() {
+            "id" => None,
+            other => Some(other.strip_prefix("doc.").filter(|name| plain(name))?.to_owned()),
+        };
+        Some(Self { item: item.to_owned(), doc })
+    }
+
+    fn of_item(&self, item: &Map<String, Json>) -> String {
+        item.get(&self.item).unwrap_or(&Json::Null).to_string()
+    }
+
+    fn of_document(&self, name: &str, fields: &Map<String, Json>) -> String {
+        match &self.doc {
+            None => Json::from(id_of(name)).to_string(),
+            Some(field) => fields.get(field).unwrap_or(&Json::Null).to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::Schema;
+    use serde_json::json;
+    use std::sync::Arc;
+
+    fn collection(name: &str, documents: Json) -> Collection {
+        let Json::Object(documents) = documents else { return Collection::new() };
+        let fields = |value: Json| value.as_object().cloned().unwrap_or_default();
+        documents.into_iter().map(|(id, value)| (format!("{name}/{id}"), fields(value))).collect()
+    }
+
+    fn judged(schema: &str, own: &Collection, items: &Collection) -> Vec<Conflict> {
+        let judge = Judge::of(&Arc::new(Schema::parse(schema).unwrap()));
+        across(&judge, own, |name| (name == "vms").then_some(items))
+    }
+
+    const MEMORY: &str = "[[rules]]\nname = \"memory\"\nseverity = \"critical\"\ncheck = \"total <= doc.memory_mb\"\n\
+                          over = { collection = \"vms\", where = \"WHERE\", sum = \"memory_mb\" }";
+
+    #[test]
+    fn a_host_that_holds_more_than_it_has_is_found_by_join_and_by_pairs_alike() {
+        let hosts =
+            collection("workers", json!({"h1": {"memory_mb": 100}, "h2": {"memory_mb": 100}, "h3": {"memory_mb": 5}}));
+        let vms = collection(
+            "vms",
+            json!({"a": {"host": "h1", "memory_mb": 60}, "b": {"host": "h1", "memory_mb": 60},
+            "c": {"host": "h2", "memory_mb": 100}}),
+        );
+        let found = |condition: &str| judged(&MEMORY.replace("WHERE", condition), &hosts, &vms);
+        let joined = found("item.host == id");
+        assert_eq!(joined.iter().map(|c| c.document.as_str()).collect::<Vec<_>>(), ["workers/h1"]);
+        assert!(joined[0].cause.as_ref().unwrap().contains("2 vms come to 120"), "{joined:?}");
+        assert_eq!(joined, found("item.host == id && true"));
+        assert!(found("item.nothing.deeper == id")[0].cause.as_ref().unwrap().contains("deeper"));
+    }
+
+    #[test]
+    fn an_address_that_two_have_is_one_conflict_of_both() {
+        let vms = collection(
+            "vms",
+            json!({"a": {"ip": "10.0.0.1"}, "b": {"ip": "10.0.0.1"}, "c": {"ip": "10.0.0.2"}, "d": {}, "e": {"ip": null}}),
+        );
+        let found = judged("[[rules]]\nname = \"address\"\nexclusive = \"ip\"", &vms, &vms);
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].class, found[0].document.as_str()), (Class::Contention, "vms/a"));
+        assert_eq!(found[0].others, ["vms/b"]);
+    }
+}

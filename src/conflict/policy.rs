@@ -1,0 +1,317 @@
+//! Policies: which resolver settles what, by ordered rules. A policy is a replicated document, `policies/<name>`.
+//!
+//! ```toml
+//! [[rules]]
+//! name = "running wins on hosts that serve"
+//! collections = ["vms"]
+//! fields = ["power_state"]
+//! when = "doc.tier == 'serving' && size(siblings) < 4"
+//! resolver = "priority"
+//! order = ["running", "paused", "stopped"]
+//! fallback = ["manual"]
+//! ```
+//!
+//! Policies are asked in the order of their names, rules in the order they are written. The first that fits settles; where
+//! none fits, the schema does. `when` is a CEL expression over `collection`, `id`, `field`, `doc`, `siblings`, `base`,
+//! `score` and `members`; a `when` that fails fits nothing, and says so in the conflict.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value as Json, json};
+
+use super::expression::Expression;
+use super::resolver::Prepared;
+use crate::crdt::Resolver;
+use crate::document::schema::{Named, SchemaError, from_toml, json_error};
+use crate::document::settings::{Criterion, EXPRESSION_BYTES_MAX, Settings};
+
+/// Most rules of one policy: all of them may be asked about each conflict.
+pub const RULES_MAX: usize = 64;
+/// Policies that are heeded, in the order of their names.
+pub const POLICIES_MAX: usize = 64;
+
+/// A policy as it is written. Holding one means that it was checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub about: String,
+    #[serde(default)]
+    pub rules: Vec<Rule>,
+}
+
+/// One rule. An empty list of collections or fields means all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "RuleText", into = "RuleText")]
+pub struct Rule {
+    pub name: String,
+    pub collections: Vec<String>,
+    /// A field's name, or its beginning with `*` after it.
+    pub fields: Vec<String>,
+    pub when: Option<String>,
+    pub resolver: Resolver,
+    pub settings: Settings,
+}
+
+/// What a condition is asked about.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    pub collection: &'a str,
+    pub id: &'a str,
+    pub field: &'a str,
+    pub doc: &'a Json,
+    pub siblings: &'a Json,
+    pub base: &'a Json,
+    pub score: u32,
+}
+
+/// The policies in force.
+#[derive(Debug, Default)]
+pub struct Policies {
+    by_name: BTreeMap<String, Ready>,
+    /// Members of the cluster, as conditions see it.
+    pub members: usize,
+}
+
+#[derive(Debug)]
+struct Ready {
+    policy: Policy,
+    version: String,
+    rules: Vec<(Option<Expression>, Prepared)>,
+}
+
+/// The rule that fits.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice<'a> {
+    pub policy: &'a str,
+    /// Names the definition: it changes whenever the policy does.
+    pub version: &'a str,
+    pub rule: &'a str,
+    pub resolver: Resolver,
+    pub prepared: &'a Prepared,
+}
+
+impl Policy {
+    /// TOML, or JSON where the text starts with `{`. An error names the line.
+    pub fn parse(text: &str) -> Result<Self, SchemaError> {
+        let json = text.trim_start().starts_with('{');
+        let policy: Policy =
+            if json { serde_json::from_str(text).map_err(|error| json_error(&error))? } else { from_toml(text)? };
+        policy.check(text)?;
+        Ok(policy)
+    }
+
+    fn check(&self, text: &str) -> Result<(), SchemaError> {
+        let at = |what: &str, cause: String| {
+            let line = text.lines().position(|line| line.contains(what)).map_or(1, |line| line + 1);
+            SchemaError { line, column: 1, cause }
+        };
+        if self.rules.len() > RULES_MAX {
+            return Err(at("[[rules]]", format!("a policy takes at most {RULES_MAX} rules")));
+        }
+        for rule in &self.rules {
+            for expression in rule.when.iter().chain(&rule.settings.expr) {
+                let parsed = Expression::parse(expression);
+                let first = expression.lines().next().unwrap_or_default();
+                parsed.map_err(|error| at(first, format!("rule `{}`: {error}", rule.name)))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Policies {
+    /// Takes a policy into force, or changes it.
+    pub fn put(&mut self, name: &str, policy: Policy) {
+        let bytes = json!(policy).to_string();
+        let version = blake3::hash(bytes.as_bytes()).to_hex()[..12].to_owned();
+        let ready = |rule: &Rule| {
+            let when = rule.when.as_deref().and_then(|text| Expression::parse(text).ok());
+            (when, Prepared::of(&rule.settings))
+        };
+        let rules = policy.rules.iter().map(ready).collect();
+        self.by_name.insert(name.to_owned(), Ready { policy, version, rules });
+    }
+
+    pub fn remove(&mut self, name: &str) {
+        self.by_name.remove(name);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
+    /// The policies in force: name, version, definition.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str, &Policy)> {
+        self.by_name.iter().map(|(name, ready)| (name.as_str(), ready.version.as_str(), &ready.policy))
+    }
+
+    /// The first rule that fits, and what went wrong with conditions before it.
+    pub fn choose(&self, question: Question<'_>) -> (Option<Choice<'_>>, Vec<String>) {
+        let mut failed = Vec::new();
+        for (policy, ready) in self.by_name.iter().take(POLICIES_MAX) {
+            for (rule, (when, prepared)) in ready.policy.rules.iter().zip(&ready.rules) {
+                if !rule.is_about(question.collection, question.field) {
+                    continue;
+                }
+                let fits = match (&rule.when, when) {
+                    (None, _) => Ok(true),
+                    (Some(_), Some(when)) => self.holds(when, question),
+                    (Some(_), None) => Err("does not parse in this version of the program".to_owned()),
+                };
+                match fits {
+                    Ok(true) => {
+                        let (version, rule, resolver) = (&ready.version, &rule.name, rule.resolver);
+                        return (Some(Choice { policy, version, rule, resolver, prepared }), failed);
+                    }
+                    Ok(false) => {}
+                    Err(cause) => failed.push(format!("policy {policy}, rule `{}`: {cause}", rule.name)),
+                }
+            }
+        }
+        (None, failed)
+    }
+
+    fn holds(&self, when: &Expression, question: Question<'_>) -> Result<bool, String> {
+        let Question { collection, id, field, doc, siblings, base, score } = question;
+        let (collection, id, field) = (Json::from(collection), Json::from(id), Json::from(field));
+        let (score, members) = (Json::from(score), Json::from(self.members));
+        when.holds(&[
+            ("collection", &collection),
+            ("id", &id),
+            ("field", &field),
+            ("doc", doc),
+            ("siblings", siblings),
+            ("base", base),
+            ("score", &score),
+            ("members", &members),
+        ])
+    }
+}
+
+impl Rule {
+    fn is_about(&self, collection: &str, field: &str) -> bool {
+        let named = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(start) => field.starts_with(start),
+            None => field == pattern,
+        };
+        let here = self.collections.is_empty() || self.collections.iter().any(|name| name == collection);
+        here && (self.fields.is_empty() || self.fields.iter().any(named))
+    }
+}
+
+/// A rule as it is written.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RuleText {
+    name: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    collections: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    fields: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    when: Option<String>,
+    resolver: Named<Resolver>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    order: Vec<Json>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    by: Vec<Criterion>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expr: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    custom: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    merge: Option<Json>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    fallback: Vec<Named<Resolver>>,
+}
+
+impl TryFrom<RuleText> for Rule {
+    type Error = String;
+
+    fn try_from(text: RuleText) -> Result<Self, String> {
+        let RuleText { name, collections, fields, when, resolver, order, by, expr, custom, merge, fallback } = text;
+        if name.is_empty() || name.len() > 128 || name.chars().any(char::is_control) {
+            return Err("the name of a rule takes 1 to 128 bytes without control characters".to_owned());
+        }
+        if when.as_ref().is_some_and(|when| when.len() > EXPRESSION_BYTES_MAX) {
+            return Err(format!("`when` takes at most {EXPRESSION_BYTES_MAX} bytes"));
+        }
+        let fallback = fallback.into_iter().map(|resolver| resolver.0).collect();
+        let settings = Settings { order, by, expr, custom, merge, fallback };
+        settings.check(resolver.0)?;
+        Ok(Self { name, collections, fields, when, resolver: resolver.0, settings })
+    }
+}
+
+impl From<Rule> for RuleText {
+    fn from(rule: Rule) -> Self {
+        let Rule { name, collections, fields, when, resolver, settings } = rule;
+        let Settings { order, by, expr, custom, merge, fallback } = settings;
+        let fallback = fallback.into_iter().map(Named).collect();
+        Self { name, collections, fields, when, resolver: Named(resolver), order, by, expr, custom, merge, fallback }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "\
+[[rules]]
+name = \"few\"
+collections = [\"vms\"]
+fields = [\"power_*\"]
+when = \"size(siblings) < 3 && doc.tier == 'serving'\"
+resolver = \"priority\"
+order = [\"running\", \"stopped\"]
+
+[[rules]]
+name = \"rest\"
+resolver = \"first_writer\"
+";
+
+    fn choose<'p>(policies: &'p Policies, field: &str, doc: &Json) -> (Option<Choice<'p>>, Vec<String>) {
+        let siblings = json!([{"value": 1}, {"value": 2}]);
+        let question =
+            Question { collection: "vms", id: "1", field, doc, siblings: &siblings, base: &Json::Null, score: 4 };
+        policies.choose(question)
+    }
+
+    #[test]
+    fn the_first_rule_that_fits_is_chosen_and_names_its_version() {
+        let mut policies = Policies::default();
+        policies.put("b", Policy::parse(TEXT).unwrap());
+        let rule = |field, doc: Json| choose(&policies, field, &doc).0.map(|choice| choice.rule.to_owned());
+        assert_eq!(rule("power_state", json!({"tier": "serving"})).as_deref(), Some("few"));
+        assert_eq!(rule("power_state", json!({"tier": "batch"})).as_deref(), Some("rest"));
+        assert_eq!(rule("host", json!({"tier": "serving"})).as_deref(), Some("rest"));
+        let version = policies.iter().next().unwrap().1.to_owned();
+        policies.put("b", Policy::parse(&TEXT.replace("few", "some")).unwrap());
+        assert_ne!(policies.iter().next().unwrap().1, version);
+        policies.put("a", Policy::parse("[[rules]]\nname = \"all\"\nresolver = \"max\"").unwrap());
+        assert_eq!(choose(&policies, "host", &json!({})).0.unwrap().rule, "all", "policies go by name");
+    }
+
+    #[test]
+    fn a_condition_that_fails_fits_nothing_and_says_so() {
+        let mut policies = Policies::default();
+        policies.put("p", Policy::parse(TEXT).unwrap());
+        let (choice, failed) = choose(&policies, "power_state", &json!({}));
+        assert_eq!(choice.unwrap().rule, "rest");
+        assert!(failed[0].starts_with("policy p, rule `few`: "), "{failed:?}");
+    }
+
+    #[test]
+    fn a_policy_survives_being_written_down_and_a_bad_one_is_refused_with_its_line() {
+        let policy = Policy::parse(TEXT).unwrap();
+        assert_eq!(Policy::parse(&json!(policy).to_string()), Ok(policy));
+        let error = Policy::parse(&TEXT.replace("size(siblings) <", "size( <")).unwrap_err();
+        assert_eq!(error.line, 5, "{error}");
+        let error = Policy::parse(&TEXT.replace("\"first_writer\"", "\"dice\"")).unwrap_err();
+        assert!(error.line >= 9 && error.cause.contains("`dice`"), "{error}");
+        assert!(Policy::parse(&TEXT.replace("order = ", "ordre = ")).is_err());
+        assert!(Policy::parse("[[rules]]\nname = \"x\"\nresolver = \"priority\"").is_err());
+    }
+}

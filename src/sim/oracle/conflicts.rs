@@ -1,0 +1,66 @@
+//! Conflicts follow from the state alone: nodes with equal clocks list the same ones, under the same ids, settled alike; the
+//! list that is kept in step is the list made anew; and no value is overruled that the ledger does not hold.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use super::{Verdict, wrong};
+use crate::conflict::Conflict;
+use crate::engine::Replica;
+
+/// All conflicts of a node, by id. Two under one id are a finding of their own.
+fn listed(replica: &Replica) -> Result<BTreeMap<&str, &Conflict>, String> {
+    let mut by_id = BTreeMap::new();
+    for conflict in replica.conflicts().iter() {
+        if by_id.insert(conflict.id.as_str(), conflict).is_some() {
+            return Err(format!("two conflicts are called {}", conflict.id));
+        }
+    }
+    Ok(by_id)
+}
+
+/// Holds nodes with equal clocks to equal conflicts and equal answers.
+pub fn check_alike<'a>(replicas: impl IntoIterator<Item = &'a Replica>) -> Verdict {
+    let mut replicas = replicas.into_iter();
+    let Some(first) = replicas.next() else { return Ok(()) };
+    let expected = listed(first).or_else(|text| wrong("conflicts", text).map(|()| BTreeMap::new()))?;
+    for other in replicas {
+        let found = listed(other).or_else(|text| wrong("conflicts", text).map(|()| BTreeMap::new()))?;
+        if found == expected {
+            continue;
+        }
+        let differs = |(id, conflict): &(&&str, &&Conflict)| expected.get(**id) != Some(*conflict);
+        let lacks = expected.iter().find(|(id, _)| !found.contains_key(**id)).map(|(_, conflict)| *conflict);
+        let text = match (found.iter().find(differs), lacks) {
+            (Some((id, conflict)), _) => format!("{conflict:?} at one node, {:?} at another", expected.get(*id)),
+            (None, lacks) => format!("one node lists {lacks:?}, another does not"),
+        };
+        return wrong("conflicts", text);
+    }
+    Ok(())
+}
+
+/// Holds the list that a node keeps to the one that its state gives.
+pub fn check_list(replica: &Replica) -> Verdict {
+    for (name, _) in replica.state().names_from(Bound::Unbounded) {
+        let (kept, anew) = (replica.conflicts().of(name), replica.judged(name));
+        if kept != anew {
+            return wrong("conflicts", format!("{name}: the list says {kept:?}, the state {anew:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Every value that stands beside another now is in the ledger.
+pub fn check_ledger(replica: &Replica, names: &[std::sync::Arc<str>]) -> Verdict {
+    let ledger = replica.conflicts().ledger();
+    for conflict in names.iter().flat_map(|name| replica.conflicts().of(name)) {
+        let field = conflict.field.as_deref().unwrap_or_default();
+        if let Some(sibling) = conflict.siblings.iter().find(|sibling| !ledger.knows(&sibling.dot, field)) {
+            let text =
+                format!("{} {field}: {} is a sibling, and the ledger does not know it", conflict.document, sibling.dot);
+            return wrong("ledger", text);
+        }
+    }
+    Ok(())
+}
