@@ -8,7 +8,7 @@ use super::condition::{self, Condition, quoted};
 use super::operation::{Ask, Operation, Outcome, answer};
 use super::problem::{Kind, Problem};
 use super::query::{Parameter, Takes};
-use super::{schemas, wire};
+use super::{policies, schemas, wire};
 use crate::document::address::{ID_BYTES_MAX, check_collection};
 use crate::node::{DocumentWrite, Durability, Missing, Shown, Token, WriteBody, WriteError};
 
@@ -212,6 +212,7 @@ async fn write(ask: Ask, body: WriteBody) -> Outcome {
     let missing = if ask.params.flag(&UPSERT) { Missing::Create } else { Missing::Refuse };
     let write = DocumentWrite { address: ask.address()?, body, if_match, create_only, missing };
     schemas::guard(&write)?;
+    policies::guard(&write)?;
     Ok(commit(ask, vec![write]).await?)
 }
 

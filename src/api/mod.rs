@@ -1,6 +1,6 @@
 //! Floor 9: one node over HTTP.
 //!
-//! Each file of resources ([`docs`], [`batch`], [`watch`], [`schemas`], [`cluster`], [`health`]) lists its operations as
+//! Each file of resources ([`docs`], [`batch`], [`watch`], [`schemas`], [`conflicts`], [`policies`], [`cluster`], [`health`]) lists its operations as
 //! data: method, path, parameters, media types, problems, handler. The router, the check of query parameters and
 //! `/openapi.json` are all made from that one list ([`routes`]), so they cannot disagree.
 //!
@@ -13,6 +13,7 @@ mod batch;
 mod body;
 mod cluster;
 mod condition;
+mod conflicts;
 mod connection;
 mod docs;
 mod gate;
@@ -20,6 +21,7 @@ mod health;
 mod host;
 mod openapi;
 mod operation;
+mod policies;
 mod problem;
 mod query;
 mod routes;

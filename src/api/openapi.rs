@@ -296,6 +296,63 @@ fn schemas() -> Value {
             "required": ["items", "clock"],
             "properties": { "items": { "type": "array", "items": named("Schema") }, "clock": text },
         },
+        "Conflict": {
+            "type": "object",
+            "required": ["id", "document", "class", "severity", "status", "score"],
+            "properties": {
+                "id": { "type": "string", "description": "The same on every node." },
+                "document": text, "field": text, "rule": text, "cause": text, "resolver": text, "policy": text, "value": {},
+                "class": { "enum": crate::conflict::Class::ALL.map(crate::conflict::Class::name) },
+                "severity": { "enum": ["info", "warning", "critical"] },
+                "status": { "enum": crate::conflict::Status::ALL.map(crate::conflict::Status::name) },
+                "score": { "type": "integer" },
+                "others": { "type": "array", "items": text },
+                "siblings": { "type": "array", "items": { "type": "object" } },
+            },
+        },
+        "ConflictListing": {
+            "type": "object",
+            "required": ["items", "next"],
+            "properties": { "items": { "type": "array", "items": named("Conflict") }, "next": { "type": ["string", "null"] } },
+        },
+        "Resolution": {
+            "type": "object",
+            "additionalProperties": false,
+            "description": "Exactly one of `choose`, `value` and `resolver`.",
+            "properties": {
+                "choose": { "type": "string", "description": "The dot of a sibling." },
+                "value": {},
+                "resolver": text,
+                "by": { "type": "string", "description": "Who settles it, for the record." },
+            },
+        },
+        "Resolved": {
+            "type": "object",
+            "properties": { "conflict": named("Conflict"), "value": {}, "written": { "type": "boolean" }, "receipt": {} },
+        },
+        "By": { "type": "object", "additionalProperties": false, "properties": { "by": text } },
+        "Undo": { "type": "object", "additionalProperties": false, "properties": { "dot": text, "by": text } },
+        "Ledger": {
+            "type": "object",
+            "properties": { "items": { "type": "array", "items": { "type": "object" } }, "next": { "type": ["integer", "null"] } },
+        },
+        "PolicyDefinition": {
+            "type": "object",
+            "additionalProperties": false,
+            "properties": { "about": text, "rules": { "type": "array", "items": {
+                "type": "object", "required": ["name", "resolver"], "properties": { "name": text, "resolver": text, "when": text },
+            } } },
+        },
+        "Policy": { "type": "object", "properties": { "name": text, "version": text, "definition": named("PolicyDefinition") } },
+        "PolicyListing": { "type": "object", "properties": { "items": { "type": "array", "items": named("Policy") } } },
+        "PolicyTest": {
+            "type": "object",
+            "required": ["policy", "cases"],
+            "additionalProperties": false,
+            "properties": { "policy": named("PolicyDefinition"), "cases": { "type": "array", "items": { "type": "object" } } },
+        },
+        "PolicyTested": { "type": "object", "properties": { "passed": { "type": "boolean" }, "cases": { "type": "array" } } },
+        "PolicyPreview": { "type": "object", "properties": { "changed": { "type": "array", "items": { "type": "object" } } } },
         "Cluster": { "type": "object" },
         "Peers": { "type": "object", "required": ["peers"], "properties": { "peers": { "type": "array", "items": { "type": "object" } } } },
         "Left": { "type": "object", "properties": { "left": { "const": true }, "node": text } },
@@ -329,8 +386,13 @@ mod tests {
         let ids: BTreeSet<_> = operations().map(|operation| operation.id).collect();
         assert_eq!(ids.len(), operations().count());
         for operation in operations() {
-            let path =
-                operation.path.replace("{collection}", "vms").replace("{*id}", "a").replace("/v1/watch", "/v1/watch?x");
+            let path = operation
+                .path
+                .replace("{collection}", "vms")
+                .replace("{*id}", "a")
+                .replace("{id}", "a")
+                .replace("{name}", "a")
+                .replace("/v1/watch", "/v1/watch?x");
             let answer = server.ask(operation.method.as_str(), &path, &[], b"{").await;
             assert_ne!(answer.status, 405, "{operation:?} is routed");
             let kind = if answer.status == 404 { answer.value()["type"].clone() } else { Value::Null };

@@ -88,6 +88,11 @@ impl Ask {
         self.path.first().map_or("", String::as_str)
     }
 
+    /// The one piece of a path that names something else than a collection.
+    pub fn name(&self) -> &str {
+        self.collection()
+    }
+
     pub fn address(&self) -> Result<Address, Problem> {
         let id = self.path.get(1).map_or("", String::as_str);
         Ok(Address::new(self.collection(), id)?)

@@ -33,6 +33,7 @@ pub enum Kind {
     MediaType,
     DoesNotFit,
     BadSchema,
+    BadPolicy,
     HeadersTooLarge,
     Internal,
     Storage,
@@ -47,7 +48,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 31] = [
+    pub const ALL: [Kind; 32] = [
         Kind::BadRequest,
         Kind::BadParameter,
         Kind::BadJson,
@@ -68,6 +69,7 @@ impl Kind {
         Kind::MediaType,
         Kind::DoesNotFit,
         Kind::BadSchema,
+        Kind::BadPolicy,
         Kind::HeadersTooLarge,
         Kind::Internal,
         Kind::Storage,
@@ -104,6 +106,7 @@ impl Kind {
             Self::MediaType => ("media-type", 415, "The Content-Type is not one this operation takes"),
             Self::DoesNotFit => ("does-not-fit", 422, "The write does not fit the document's types"),
             Self::BadSchema => ("bad-schema", 422, "The schema is not valid"),
+            Self::BadPolicy => ("bad-policy", 422, "The policy is not valid"),
             Self::HeadersTooLarge => ("headers-too-large", 431, "The headers are too large"),
             Self::Internal => ("internal", 500, "A bug in this node"),
             Self::Storage => ("storage", 500, "The store failed"),

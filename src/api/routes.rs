@@ -9,7 +9,7 @@ use axum::routing::{MethodFilter, on};
 use super::operation::Operation;
 use super::problem::{Kind, Problem};
 use super::serve::Api;
-use super::{batch, cluster, docs, gate, health, openapi, schemas, watch};
+use super::{batch, cluster, conflicts, docs, gate, health, openapi, policies, schemas, watch};
 
 /// Every operation of the API.
 pub(super) fn operations() -> impl Iterator<Item = &'static Operation> {
@@ -18,6 +18,8 @@ pub(super) fn operations() -> impl Iterator<Item = &'static Operation> {
         batch::OPERATIONS,
         watch::OPERATIONS,
         schemas::OPERATIONS,
+        conflicts::OPERATIONS,
+        policies::OPERATIONS,
         cluster::OPERATIONS,
         health::OPERATIONS,
         openapi::OPERATIONS,

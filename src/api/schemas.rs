@@ -11,15 +11,16 @@ use super::condition;
 use super::docs::{DURABILITY, JSON, commit};
 use super::operation::{Ask, Operation, Outcome, answer};
 use super::problem::{Kind, Problem};
+use crate::conflict::Judge;
 use crate::document::address::check_collection;
 use crate::document::builtin::builtins;
 use crate::document::{Address, Schema, SchemaError};
 use crate::engine::member;
-use crate::engine::schemas::{COLLECTION, DEFINITION};
+use crate::engine::schemas::{COLLECTION, DEFINITION, POLICIES};
 use crate::node::{DocumentWrite, Missing, WriteBody};
 
 /// Collections the engine itself reads: their types are fixed.
-const FIXED: [&str; 2] = [COLLECTION, member::COLLECTION];
+const FIXED: [&str; 3] = [COLLECTION, POLICIES, member::COLLECTION];
 /// Declared schemas in one list.
 const LIST_MAX: usize = 1_000;
 
@@ -140,7 +141,18 @@ fn parse(received: &Received) -> Result<Schema, Problem> {
         }
         Schema::parse(text)
     };
-    schema.map_err(|error| refused(&error))
+    let schema = schema.map_err(|error| refused(&error))?;
+    check_expressions(&schema, text)?;
+    Ok(schema)
+}
+
+/// An expression that does not parse is named with the line of the schema on which it begins.
+fn check_expressions(schema: &Schema, text: &str) -> Result<(), Problem> {
+    Judge::check(schema).map_err(|bad| {
+        let begin = bad.text.lines().next().unwrap_or_default();
+        let line = text.lines().position(|line| line.contains(begin)).map_or(1, |line| line + 1);
+        refused(&SchemaError { line, column: 1, cause: bad.to_string() })
+    })
 }
 
 fn refused(error: &SchemaError) -> Problem {
@@ -174,7 +186,9 @@ pub(super) fn guard(write: &DocumentWrite) -> Result<(), Problem> {
                     address.id()
                 )));
             };
-            Schema::from_json(&definition.to_string()).map(drop).map_err(|error| refused(&error))
+            let text = definition.to_string();
+            let schema = Schema::from_json(&text).map_err(|error| refused(&error))?;
+            check_expressions(&schema, &text)
         }
         _ => Err(refuse(format!("{address} is replaced as a whole: use PUT /v1/schemas/{}", address.id()))),
     }

@@ -88,7 +88,7 @@ struct SpliceWire {
 }
 
 /// `null` is a value like any other here; only a member that is absent is none.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+pub(super) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
 }
 

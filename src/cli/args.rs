@@ -4,7 +4,10 @@ use clap::{Parser, Subcommand};
 
 use crate::cli::exit::Error;
 use crate::cli::output::Output;
-use crate::cli::{about, bench, chaos, cluster, demo, read, replay, run as node, sim, status, transfer, watch, write};
+use crate::cli::{
+    about, bench, chaos, cluster, conflicts, demo, policy, read, replay, run as node, sim, status, transfer, watch,
+    write,
+};
 
 const AFTER: &str = "\
 Documents are named collection/id, as in vms/vm-1; an id may hold slashes. Values on the command
@@ -53,6 +56,8 @@ enum Command {
     Add(write::AddArgs),
     Rm(write::RmArgs),
     Watch(watch::WatchArgs),
+    Conflicts(conflicts::ConflictsArgs),
+    Policy(policy::PolicyArgs),
     Peers(status::PeersArgs),
     Leave(status::LeaveArgs),
     Export(transfer::ExportArgs),
@@ -89,6 +94,8 @@ async fn dispatch(command: Command, output: Output) -> Result<(), Error> {
         Command::Add(args) => write::add(args, output).await,
         Command::Rm(args) => write::rm(args, output).await,
         Command::Watch(args) => watch::watch(args, output).await,
+        Command::Conflicts(args) => conflicts::conflicts(args, output).await,
+        Command::Policy(args) => policy::policy(args, output).await,
         Command::Peers(args) => status::peers(args, output).await,
         Command::Leave(args) => status::leave(args, output).await,
         Command::Export(args) => transfer::export(args, output).await,

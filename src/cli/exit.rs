@@ -29,6 +29,9 @@ pub enum Error {
     /// The simulator, or a test on real processes, caught a broken invariant.
     #[error("{0}")]
     Oracle(String),
+    /// What was asked about waits for somebody.
+    #[error("{0} conflicts wait to be settled: `folkmoot conflicts ls` lists them")]
+    Waiting(u32),
     #[error(transparent)]
     Node(#[from] RunError),
     /// The reader of stdout has gone, as in `| head`. Not worth a word.
@@ -52,6 +55,7 @@ impl Error {
                 RunError::Integrity(_) => 8,
                 RunError::Failed(_) => 1,
             },
+            Self::Waiting(_) => 5,
             Self::Oracle(_) => 9,
             Self::Answer { .. } | Self::Failed(_) | Self::Stdout(_) => 1,
         }

@@ -111,6 +111,28 @@ pub struct Conflict {
     pub cause: Option<String>,
 }
 
+impl Conflict {
+    /// One that is over, as far as it is known.
+    pub fn past(id: &str, document: &str, field: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            document: document.to_owned(),
+            others: Vec::new(),
+            field: Some(field.to_owned()),
+            rule: None,
+            class: Class::ConcurrentUpdate,
+            severity: Severity::Info,
+            status: Status::Settled,
+            score: 0,
+            resolver: None,
+            policy: None,
+            value: None,
+            siblings: Vec::new(),
+            cause: None,
+        }
+    }
+}
+
 /// One point each for a sibling, three for each further contested field, two for each further kind of value, and four
 /// where an invariant may be at stake.
 pub fn score(case: &Case<'_>, contested: usize, invariants: bool) -> u32 {

@@ -20,9 +20,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
+use super::case::{Case, Customs, Verdict};
+use super::detect::score;
 use super::expression::Expression;
-use super::resolver::Prepared;
+use super::resolver::{Prepared, resolve};
 use crate::crdt::Resolver;
+use crate::document::Sibling;
 use crate::document::schema::{Named, SchemaError, from_toml, json_error};
 use crate::document::settings::{Criterion, EXPRESSION_BYTES_MAX, Settings};
 
@@ -30,6 +33,9 @@ use crate::document::settings::{Criterion, EXPRESSION_BYTES_MAX, Settings};
 pub const RULES_MAX: usize = 64;
 /// Policies that are heeded, in the order of their names.
 pub const POLICIES_MAX: usize = 64;
+
+/// Siblings of a sample that are looked at.
+const SIBLINGS_MAX: usize = 64;
 
 /// A policy as it is written. Holding one means that it was checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,7 +127,108 @@ impl Policy {
     }
 }
 
+/// A conflict made up to try a policy on, and what ought to come of it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sample {
+    /// `collection/id`.
+    pub document: String,
+    pub field: String,
+    /// The values of the siblings, the newest first; at least two.
+    pub siblings: Vec<Json>,
+    #[serde(default)]
+    pub base: Option<Json>,
+    /// The other fields.
+    #[serde(default)]
+    pub fields: serde_json::Map<String, Json>,
+    /// The value that ought to come out; whatever comes out passes where it is left out.
+    #[serde(default)]
+    pub expect: Option<Json>,
+    /// The rule that ought to fit.
+    #[serde(default)]
+    pub rule: Option<String>,
+}
+
+/// What a policy made of a sample.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Tried {
+    pub document: String,
+    pub field: String,
+    /// `None`: no rule fits.
+    pub rule: Option<String>,
+    pub resolver: Option<&'static str>,
+    pub value: Option<Json>,
+    /// Why there is no value, or which conditions failed.
+    pub cause: Option<String>,
+    pub passed: bool,
+}
+
+impl Policy {
+    /// Tries the policy on a conflict that is not there, with no invariants in force.
+    pub fn try_on(&self, sample: &Sample) -> Tried {
+        let sibling = |(n, value): (usize, &Json)| Sibling {
+            value: value.clone(),
+            dot: format!("sample:{n}"),
+            replica: format!("sample-{n}"),
+            at: 1_000_000 - n as u64,
+            base: sample.base.clone(),
+        };
+        let siblings: Vec<Sibling> = sample.siblings.iter().take(SIBLINGS_MAX).enumerate().map(sibling).collect();
+        let mut fields = sample.fields.clone();
+        fields.insert(sample.field.clone(), sample.siblings.first().cloned().unwrap_or(Json::Null));
+        let customs = Customs::default();
+        let case = Case {
+            document: &sample.document,
+            field: &sample.field,
+            siblings: &siblings,
+            fields: &fields,
+            holds: &|_| Ok(()),
+            customs: &customs,
+        };
+        let (collection, id) = sample.document.split_once('/').unwrap_or((&sample.document, ""));
+        let mut policies = Policies::default();
+        policies.put("tried", self.clone());
+        let (choice, failed) = policies.choose(Question {
+            collection,
+            id,
+            field: &sample.field,
+            doc: &Json::Object(fields.clone()),
+            siblings: &case.siblings_json(),
+            base: case.base().unwrap_or(&Json::Null),
+            score: score(&case, 1, false),
+        });
+        let done = choice.map(|choice| (choice.rule.to_owned(), resolve(&case, choice.resolver, choice.prepared)));
+        let (value, cause) = match &done {
+            Some((_, (_, Verdict::Settled(value)))) => (Some(value.clone()), None),
+            Some((_, (_, Verdict::Unable(cause)))) => (None, Some(cause.clone())),
+            Some((_, (_, Verdict::Waits(_)))) => (None, Some("it waits for somebody".to_owned())),
+            None => (None, Some("no rule fits".to_owned())),
+        };
+        let rule = done.as_ref().map(|(rule, _)| rule.clone());
+        let as_expected = sample.expect.is_none() || sample.expect == value;
+        let by_rule = sample.rule.is_none() || sample.rule == rule;
+        Tried {
+            document: sample.document.clone(),
+            field: sample.field.clone(),
+            resolver: done.as_ref().map(|(_, (resolver, _))| resolver.name()),
+            rule,
+            value,
+            cause: cause.or_else(|| failed.first().cloned()),
+            passed: as_expected && by_rule,
+        }
+    }
+}
+
 impl Policies {
+    /// These and one more, asked before them.
+    pub fn with_first(&self, policy: Policy) -> Self {
+        let mut all = Self { members: self.members, ..Self::default() };
+        self.iter().for_each(|(name, _, policy)| all.put(name, policy.clone()));
+        // No document is called so: it sorts before all names that are.
+        all.put("", policy);
+        all
+    }
+
     /// Takes a policy into force, or changes it.
     pub fn put(&mut self, name: &str, policy: Policy) {
         let bytes = json!(policy).to_string();

@@ -127,6 +127,27 @@ impl FieldPlan<'_> {
         self.at_key(&map, key)?.set(&seen, value, Intent::Edit)
     }
 
+    /// Puts values side by side, the newest first. Each op but the first supersedes nothing, so all of them stay.
+    pub fn reopen(&mut self, seen: &[Seen<'_>], values: &[Json]) -> Result<(), PlanError> {
+        let kind = self.declared.or_else(|| in_use(seen, None)).map_or(FieldKind::Contested, |used| used.kind);
+        if kind != FieldKind::Contested {
+            return Err(self.wrong_edit(kind, "reopen", "a contested field"));
+        }
+        let mut superseded = state_of(seen, kind).dots();
+        for value in values.iter().rev() {
+            self.check_depth(value)?;
+            let change = Change { value: Some(Value::encode_json(value)), supersedes: std::mem::take(&mut superseded) };
+            self.push_checked(kind, Some(change))?;
+        }
+        Ok(())
+    }
+
+    pub fn reopen_key(&mut self, document: &Document, key: &str, values: &[Json]) -> Result<(), PlanError> {
+        let map = self.map(document, "reopen key")?;
+        let seen = self.key_cells(document, key);
+        self.at_key(&map, key)?.reopen(&seen, values)
+    }
+
     pub fn unset_key(&mut self, document: &Document, key: &str) -> Result<(), PlanError> {
         let map = self.map(document, "unset key")?;
         let seen = self.key_cells(document, key);

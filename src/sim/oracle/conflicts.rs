@@ -51,6 +51,17 @@ pub fn check_list(replica: &Replica) -> Verdict {
     Ok(())
 }
 
+/// The same, for the documents that have conflicts.
+pub fn check_open(replica: &Replica) -> Verdict {
+    for conflict in replica.conflicts().within() {
+        let anew = replica.judged(&conflict.document);
+        if !anew.contains(conflict) {
+            return wrong("conflicts", format!("the list says {conflict:?}, the state says {anew:?}"));
+        }
+    }
+    Ok(())
+}
+
 /// Every value that stands beside another now is in the ledger.
 pub fn check_ledger(replica: &Replica, names: &[std::sync::Arc<str>]) -> Verdict {
     let ledger = replica.conflicts().ledger();
