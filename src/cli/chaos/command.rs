@@ -97,6 +97,7 @@ pub async fn chaos(args: ChaosArgs, output: Output) -> Result<(), Error> {
     let scenario = Scenario { swarm: None, ..file::read_one(&path)?.scenario };
     let plan = Plan::new(&scenario, args.seed);
     let timeline = Timeline::of(&plan);
+    output.say(format!("links: {}", timeline.network));
     for what in &timeline.skipped {
         output.say(format!("left out: {what}"));
     }
@@ -117,7 +118,7 @@ pub async fn chaos(args: ChaosArgs, output: Output) -> Result<(), Error> {
 async fn run(args: &ChaosArgs, plan: &Plan, timeline: &Timeline, output: Output) -> Result<Report, Error> {
     let (dir, _temporary) = directory(args.data_dir.clone())?;
     let nodes = plan.scenario.cluster.nodes;
-    let hosts = Hosts::new(timeline.hosts)?;
+    let hosts = Hosts::new(timeline.hosts, plan.scenario.network.clone(), plan.seed)?;
     let processes = processes::Plan {
         names: (0..timeline.hosts).map(|node| format!("n{node}")).collect(),
         dir,
@@ -194,9 +195,9 @@ async fn act_out(
         }
         stage.act(&step.act).await?;
         let at_ms = start.elapsed().as_millis() as u64;
-        output.say(format!("{:>8.1} s  {}", at_ms as f64 / 1e3, step.says));
+        output.say(format!("{:>8.1} s  {}", at_ms as f64 / 1e3, step.words()));
         if !matches!(step.act, Act::Notice(_)) {
-            done.push((at_ms, step.says.clone()));
+            done.push((at_ms, step.words()));
         }
     }
     Ok(done)
