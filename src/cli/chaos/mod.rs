@@ -10,10 +10,13 @@
 //! | [`stage`] | the processes, and what is done to them |
 //! | [`clients`] | the workload over HTTP, and what was told to whom |
 //! | [`verdict`] | the oracles |
+//! | [`report`], [`lanes`] | what came of it: text, JSON, the simulator's page |
 
 mod clients;
 mod command;
+mod lanes;
 mod namespace;
+mod report;
 mod stage;
 mod switch;
 mod timeline;

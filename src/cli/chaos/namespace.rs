@@ -202,7 +202,7 @@ mod tests {
         sorted.sort_by(f64::total_cmp);
         assert!(sorted[sorted.len() / 2] < 46.0, "{took:?}");
         hosts.cut(&[(1, 0)]);
-        assert_eq!(round_trips(&hosts, 0, 1), [], "the answers are cut");
+        assert!(round_trips(&hosts, 0, 1).is_empty(), "the answers are cut");
         assert!(!round_trips(&hosts, 0, 2).is_empty());
         hosts.mend(&[(1, 0)]);
         assert!(!round_trips(&hosts, 0, 1).is_empty());
