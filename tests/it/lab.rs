@@ -98,7 +98,7 @@ async fn a_killed_lab_is_cleaned_up() {
         return;
     }
     let mut lab = std::process::Command::new(env!("CARGO_BIN_EXE_folkmoot"));
-    let mut lab = lab.args(["chaos", scenario.to_str().unwrap(), "--data-dir", dir.path().to_str().unwrap()]);
+    let lab = lab.args(["chaos", scenario.to_str().unwrap(), "--data-dir", dir.path().to_str().unwrap()]);
     let mut lab = lab.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let (id, deadline) = (lab.id(), Instant::now() + Duration::from_secs(30));
     let ip = |words: &[&str]| {
