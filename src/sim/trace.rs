@@ -35,6 +35,10 @@ pub enum What {
     Fault,
     Healed,
     Finding,
+    /// A client was told that its write was not made. Of real processes only, as the next.
+    Failed,
+    /// No answer, or none that says.
+    Unknown,
 }
 
 /// Every step moves the hash; two runs that end in one hash took the same steps.

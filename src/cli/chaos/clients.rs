@@ -16,6 +16,7 @@ use crate::cli::exit::Error;
 use crate::document::plan::{Edit, Write};
 use crate::sim::Plan;
 use crate::sim::chance::Chance;
+use crate::sim::trace::{Entry, Trace, What};
 use crate::sim::workload::{Durability, Transaction, Workshop};
 
 /// Requests under way at once.
@@ -47,15 +48,22 @@ pub struct History {
     pub markers: BTreeMap<String, Marker>,
     /// For each counter: the node, the amount, and what was told of it.
     pub increments: BTreeMap<String, Vec<(usize, i64, Told)>>,
+    /// Surely not written: refused, or there was no node to ask.
     pub refused: u64,
     /// Reads that went back in time.
     pub stale: Vec<String>,
     pub reads: u64,
     /// Latency of acknowledged writes, µs.
     pub took_us: Vec<u64>,
+    /// Every operation, and what was told of it.
+    pub trace: Trace,
 }
 
 impl History {
+    pub fn recording() -> Self {
+        Self { trace: Trace::recording(), ..Self::default() }
+    }
+
     pub fn count(&self, told: impl Fn(Told) -> bool) -> usize {
         self.markers.values().filter(|marker| told(marker.told)).count()
     }
@@ -63,6 +71,32 @@ impl History {
 
 /// Who can be asked just now, by node.
 pub type Doors = Arc<Mutex<Vec<Option<Client>>>>;
+
+/// Where clients go, and where it is noted what came of it.
+#[derive(Clone, Debug)]
+struct Desk {
+    doors: Doors,
+    history: Arc<Mutex<History>>,
+    start: Instant,
+}
+
+impl Desk {
+    /// Notes what is known now.
+    fn note(&self, node: usize, what: What, text: String) {
+        let at_us = self.start.elapsed().as_micros() as u64;
+        lock(&self.history).trace.keep(|| Entry { at_us, node, peer: None, what, text });
+    }
+
+    /// Notes what a client was told of `what` it did.
+    fn note_told(&self, node: usize, told: Option<Told>, what: &str, began: Instant) {
+        let kind = match told {
+            Some(Told::Acknowledged(_)) => What::Acknowledged,
+            Some(Told::Unknown) => What::Unknown,
+            None => What::Failed,
+        };
+        self.note(node, kind, format!("{what}, after {:.1} ms", began.elapsed().as_secs_f64() * 1e3));
+    }
+}
 
 #[derive(Debug)]
 struct Job {
@@ -81,6 +115,7 @@ pub async fn run(plan: &Plan, start: Instant, doors: Doors, history: Arc<Mutex<H
     let mut chance = Chance::of(plan.seed, "clients");
     let permits = Arc::new(Semaphore::new(UNDER_WAY_MAX));
     let mut at_us = workload.from.us();
+    let desk = Desk { doors, history, start };
     let (mut number, mut tasks) = (0u64, tokio::task::JoinSet::new());
     while workload.rate > 0.0 && at_us < workload.until.us() {
         sleep_until(start + Duration::from_micros(at_us)).await;
@@ -98,9 +133,9 @@ pub async fn run(plan: &Plan, start: Instant, doors: Doors, history: Arc<Mutex<H
             removes: chance.happens(0.1),
         };
         let Ok(permit) = permits.clone().acquire_owned().await else { return };
-        let (doors, history) = (doors.clone(), history.clone());
+        let desk = desk.clone();
         tasks.spawn(async move {
-            act(job, &doors, &history).await;
+            act(job, &desk).await;
             drop(permit);
         });
     }
@@ -111,18 +146,25 @@ fn door(doors: &Doors, node: usize) -> Option<Client> {
     doors.lock().unwrap_or_else(PoisonError::into_inner).get(node)?.clone()
 }
 
-async fn act(job: Job, doors: &Doors, history: &Mutex<History>) {
-    let Some(client) = door(doors, job.node) else { return };
+async fn act(job: Job, desk: &Desk) {
+    let Some(client) = door(&desk.doors, job.node) else {
+        lock(&desk.history).refused += 1;
+        return desk.note(job.node, What::Failed, format!("{}: the node is down", job.id));
+    };
     let began = Instant::now();
+    let durability = level(job.transaction.durability);
+    desk.note(job.node, What::Write, format!("{}: {} writes, {durability}", job.id, job.transaction.writes.len() + 1));
     let (path, body) = request(&job);
     let answer = client.send(reqwest::Method::POST, &path, Some(Body::json(body)), &Terms::default()).await;
     let clock = answer.as_ref().ok().and_then(|answer| answer.clock.clone());
-    let Some(told) = told(answer.map(drop), job.transaction.durability) else {
-        lock(history).refused += 1;
+    let told = told(answer.map(drop), job.transaction.durability);
+    desk.note_told(job.node, told, &job.id, began);
+    let Some(told) = told else {
+        lock(&desk.history).refused += 1;
         return;
     };
     {
-        let mut history = lock(history);
+        let mut history = lock(&desk.history);
         history.took_us.push(began.elapsed().as_micros() as u64);
         for (document, by) in &job.transaction.increments {
             history.increments.entry(document.clone()).or_default().push((job.node, *by, told));
@@ -130,26 +172,44 @@ async fn act(job: Job, doors: &Doors, history: &Mutex<History>) {
         history.markers.insert(job.id.clone(), Marker { node: job.node, told, removed: None });
     }
     if let (true, Some(clock), Told::Acknowledged(_)) = (job.reads, clock, told) {
-        read_elsewhere(&job, clock, doors, history).await;
+        read_elsewhere(&job, clock, desk).await;
     }
     if job.removes && matches!(told, Told::Acknowledged(_)) {
-        let path = format!("/v1/docs/{MARKERS}/{}?durability=local", job.id);
-        let removed = self::told(client.delete(&path).await.map(drop), Durability::Local);
-        if let Some(marker) = lock(history).markers.get_mut(&job.id) {
-            marker.removed = removed;
-        }
+        remove(&job, &client, desk).await;
+    }
+}
+
+/// Takes the marker away again.
+async fn remove(job: &Job, client: &Client, desk: &Desk) {
+    let (began, what) = (Instant::now(), format!("removal of {}", job.id));
+    desk.note(job.node, What::Write, what.clone());
+    let path = format!("/v1/docs/{MARKERS}/{}?durability=local", job.id);
+    let removed = told(client.delete(&path).await.map(drop), Durability::Local);
+    desk.note_told(job.node, removed, &what, began);
+    if let Some(marker) = lock(&desk.history).markers.get_mut(&job.id) {
+        marker.removed = removed;
     }
 }
 
 /// A reader who brings its clock sees at least what it saw, at any node, or is told that it must wait.
-async fn read_elsewhere(job: &Job, clock: String, doors: &Doors, history: &Mutex<History>) {
-    let Some(other) = door(doors, job.elsewhere) else { return };
+async fn read_elsewhere(job: &Job, clock: String, desk: &Desk) {
+    let Some(other) = door(&desk.doors, job.elsewhere) else { return };
     let terms = Terms { clock: Some(clock), if_match: None };
     let path = format!("/v1/docs/{MARKERS}/{}", job.id);
     let answer = other.send(reqwest::Method::GET, &path, None, &terms).await;
-    let mut history = lock(history);
+    let stale = matches!(&answer, Err(Error::Refused(problem)) if problem.status == 404);
+    let saw = if stale {
+        "is missing"
+    } else if answer.is_ok() {
+        "is there"
+    } else {
+        "was not told"
+    };
+    let what = if stale { What::Alarm } else { What::Read };
+    desk.note(job.elsewhere, what, format!("{}, read in its session: {saw}", job.id));
+    let mut history = lock(&desk.history);
     history.reads += 1;
-    if matches!(&answer, Err(Error::Refused(problem)) if problem.status == 404) {
+    if stale {
         history
             .stale
             .push(format!("{} was written and read at n{}, and is missing at n{}", job.id, job.node, job.elsewhere));
@@ -171,12 +231,17 @@ fn told(answer: Result<(), Error>, durability: Durability) -> Option<Told> {
     }
 }
 
-fn request(job: &Job) -> (String, Value) {
-    let durability = match job.transaction.durability {
+/// As the API takes it.
+fn level(durability: Durability) -> String {
+    match durability {
         Durability::Memory => "memory".to_owned(),
         Durability::Local => "local".to_owned(),
         Durability::Replicas(n) => format!("replicas:{n}"),
-    };
+    }
+}
+
+fn request(job: &Job) -> (String, Value) {
+    let durability = level(job.transaction.durability);
     let marker = json!({"op": "put", "collection": MARKERS, "id": job.id, "fields": {"by": format!("n{}", job.node)}});
     let writes = job.transaction.writes.iter().map(|(address, write)| {
         let (collection, id) = (address.collection(), address.id());

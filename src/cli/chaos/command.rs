@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::Args;
-use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, interval, sleep_until};
 
 use crate::cli::chaos::clients::{self, History, Told};
+use crate::cli::chaos::lanes;
 use crate::cli::chaos::namespace::{self, Hosts};
+use crate::cli::chaos::report::Report;
 use crate::cli::chaos::stage::Stage;
 use crate::cli::chaos::timeline::{Act, Timeline};
 use crate::cli::chaos::verdict::{self, Verdict};
@@ -21,12 +22,13 @@ use crate::cli::output::Output;
 use crate::cli::processes;
 use crate::cli::sim::file;
 use crate::sim::scenario::Expectation;
+use crate::sim::trace::{Entry, What};
 use crate::sim::workload::{COLLECTION, SCHEMA};
 use crate::sim::{Plan, Scenario};
 
 /// Run a scenario of the simulator on real processes
 ///
-/// One process for each node, each in a network namespace of its own; needs root, iproute2 and nftables. Cuts and loses
+/// One process for each node, each in a network namespace of its own; needs root and iproute2. Delays, loses and cuts off
 /// packets, stops and kills processes, brings back old disks. Faults that a real machine cannot make are named and left
 /// out. Exit code 9 when an oracle found something.
 #[derive(Debug, Clone, Args)]
@@ -34,6 +36,7 @@ use crate::sim::{Plan, Scenario};
 Examples:
   folkmoot chaos simulations/split-brain-heals.toml
   folkmoot chaos simulations/lab/worst-case-20s.toml --store redb --report run.json
+  folkmoot chaos simulations/networks-of-all-shapes.toml --report run.html
   folkmoot chaos --clean                              remove what a killed run left behind")]
 pub struct ChaosArgs {
     /// The scenario
@@ -48,32 +51,12 @@ pub struct ChaosArgs {
     /// Keep data and logs here [default: a temporary directory, removed at the end]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Write what was done and what came of it as JSON
+    /// Write what was done and what came of it: a page to look at if FILE ends in .html, else JSON
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     /// Remove what killed runs left behind, and do nothing else
     #[arg(long)]
     clean: bool,
-}
-
-/// What a run came to.
-#[derive(Debug, Serialize)]
-struct Report {
-    scenario: String,
-    seed: u64,
-    nodes: usize,
-    skipped: Vec<String>,
-    /// What was done, and when, ms.
-    done: Vec<(u64, String)>,
-    acknowledged: usize,
-    refused: u64,
-    unknown: usize,
-    write_p50_ms: f64,
-    write_p99_ms: f64,
-    /// From the end of the last fault, or of the last write if that was later, until all were equal.
-    equal_after_ms: Option<u64>,
-    memory_mib_max: u64,
-    verdicts: Vec<Verdict>,
 }
 
 /// Unless the scenario says otherwise.
@@ -97,6 +80,7 @@ pub async fn chaos(args: ChaosArgs, output: Output) -> Result<(), Error> {
     let scenario = Scenario { swarm: None, ..file::read_one(&path)?.scenario };
     let plan = Plan::new(&scenario, args.seed);
     let timeline = Timeline::of(&plan);
+    output.say(format!("links: {}", timeline.network));
     for what in &timeline.skipped {
         output.say(format!("left out: {what}"));
     }
@@ -109,7 +93,7 @@ pub async fn chaos(args: ChaosArgs, output: Output) -> Result<(), Error> {
         _ = interrupt.recv() => return Err(Error::Failed("stopped before the end".into())),
     };
     if let Some(path) = &args.report {
-        file::write(path, &serde_json::to_string_pretty(&report).unwrap_or_default())?;
+        file::write(path, &report.for_file(path, &plan))?;
     }
     conclude(&report, output)
 }
@@ -117,7 +101,7 @@ pub async fn chaos(args: ChaosArgs, output: Output) -> Result<(), Error> {
 async fn run(args: &ChaosArgs, plan: &Plan, timeline: &Timeline, output: Output) -> Result<Report, Error> {
     let (dir, _temporary) = directory(args.data_dir.clone())?;
     let nodes = plan.scenario.cluster.nodes;
-    let hosts = Hosts::new(timeline.hosts)?;
+    let hosts = Hosts::new(timeline.hosts, plan.scenario.network.clone(), plan.seed)?;
     let processes = processes::Plan {
         names: (0..timeline.hosts).map(|node| format!("n{node}")).collect(),
         dir,
@@ -129,16 +113,17 @@ async fn run(args: &ChaosArgs, plan: &Plan, timeline: &Timeline, output: Output)
     };
     let mut stage = Stage::open(processes, hosts, nodes).await?;
     put_schema(&stage).await?;
-    let (start, history, doors) = (Instant::now(), Arc::new(Mutex::new(History::default())), stage.doors());
-    let (done, ()) =
+    let (start, history, doors) = (Instant::now(), Arc::new(Mutex::new(History::recording())), stage.doors());
+    let (acted, ()) =
         tokio::join!(act_out(&mut stage, timeline, start, output), clients::run(plan, start, doors, history.clone()));
-    let done = done?;
+    let Acted { done, entries } = acted?;
     let quiet_ms = plan.scenario.workload.until.0.max(done.last().map_or(0, |(at_ms, _)| *at_ms));
     let within = plan.scenario.expects.iter().filter(|expect| expect.oracle == Expectation::Converged);
     let within = within.filter_map(|expect| expect.within).map(|ms| Duration::from_millis(ms.0)).max();
     let within = within.unwrap_or(EQUAL_WITHIN);
     let equal = stage.wait_equal(within).await;
-    let equal_after_ms = equal.map(|_| (start.elapsed().as_millis() as u64).saturating_sub(quiet_ms));
+    let equal_at_us = equal.map(|_| start.elapsed().as_micros() as u64);
+    let equal_after_ms = equal_at_us.map(|at_us| (at_us / 1_000).saturating_sub(quiet_ms));
     stage.look_after();
     let history = std::mem::take(&mut *history.lock().unwrap_or_else(PoisonError::into_inner));
     let mut verdicts = verdict::judge(&stage, &history, timeline).await?;
@@ -148,20 +133,36 @@ async fn run(args: &ChaosArgs, plan: &Plan, timeline: &Timeline, output: Output)
     verdicts.push(Verdict::new("no process ends by itself", nodes, stage.died.clone()));
     verdicts.push(Verdict::new("nothing panics", nodes, stage.panics()));
     let (p50, p99) = latencies(history.took_us.clone());
+    let end_us = start.elapsed().as_micros() as u64;
+    let (acknowledged, unknown) =
+        (history.count(|told| told != Told::Unknown), history.count(|told| told == Told::Unknown));
+    let faults = entries.iter().filter(|entry| entry.what == What::Fault).count();
+    let (mut all, entries_dropped) = history.trace.into_entries();
+    all.extend(entries);
+    all.extend(equal_at_us.map(|at_us| lanes::entry(at_us, 0, What::Event, "all nodes are equal")));
+    let found = verdicts.iter().flat_map(|verdict| verdict.wrong.iter().map(|wrong| (verdict.oracle, wrong)));
+    all.extend(found.map(|(oracle, wrong)| lanes::entry(end_us, 0, What::Finding, format!("{oracle}: {wrong}"))));
+    all.push(lanes::entry(end_us, 0, What::Event, "the nodes were asked, and the run is over"));
+    all.sort_by_key(|entry| entry.at_us);
     let report = Report {
         scenario: plan.scenario.name.clone(),
         seed: plan.seed,
         nodes,
+        links: timeline.network.clone(),
         skipped: timeline.skipped.clone(),
+        faults,
         done,
-        acknowledged: history.count(|told| told != Told::Unknown),
+        acknowledged,
         refused: history.refused,
-        unknown: history.count(|told| told == Told::Unknown),
+        unknown,
         write_p50_ms: p50,
         write_p99_ms: p99,
         equal_after_ms,
         memory_mib_max: stage.memory_kib_max / 1024,
+        packets: stage.packets(),
         verdicts,
+        entries: all,
+        entries_dropped,
     };
     stage.close().await;
     Ok(report)
@@ -175,31 +176,43 @@ async fn put_schema(stage: &Stage) -> Result<(), Error> {
     first.client.send(reqwest::Method::PUT, &path, body, &Terms::default()).await.map(drop)
 }
 
-/// Does each thing at its time; gives what was done and when.
-async fn act_out(
-    stage: &mut Stage,
-    timeline: &Timeline,
-    start: Instant,
-    output: Output,
-) -> Result<Vec<(u64, String)>, Error> {
-    let mut done = Vec::new();
+/// What was done, and when, ms; and the same for the page.
+struct Acted {
+    done: Vec<(u64, String)>,
+    entries: Vec<Entry>,
+}
+
+/// Does each thing at its time.
+async fn act_out(stage: &mut Stage, timeline: &Timeline, start: Instant, output: Output) -> Result<Acted, Error> {
+    let now_us = || start.elapsed().as_micros() as u64;
+    let first = stage.running().map(|(node, _)| lanes::entry(0, node, What::Start, "serves"));
+    let mut acted = Acted { done: Vec::new(), entries: first.collect() };
     let mut look = interval(Duration::from_secs(1));
     for step in &timeline.steps {
         let due = start + Duration::from_millis(step.at_ms);
         while Instant::now() < due {
             tokio::select! {
                 () = sleep_until(due) => {}
-                _ = look.tick() => stage.look_after(),
+                _ = look.tick() => look_after(stage, now_us(), &mut acted.entries),
             }
         }
+        let (from_us, unaware) = (now_us(), stage.unaware.len());
         stage.act(&step.act).await?;
-        let at_ms = start.elapsed().as_millis() as u64;
-        output.say(format!("{:>8.1} s  {}", at_ms as f64 / 1e3, step.says));
+        let at_us = now_us();
+        output.say(format!("{:>8.1} s  {}", at_us as f64 / 1e6, step.words()));
+        acted.entries.extend(lanes::of_step(step, from_us, at_us));
+        acted.entries.extend(stage.unaware[unaware..].iter().map(|says| lanes::alarm(at_us, says)));
         if !matches!(step.act, Act::Notice(_)) {
-            done.push((at_ms, step.says.clone()));
+            acted.done.push((at_us / 1_000, step.words()));
         }
     }
-    Ok(done)
+    Ok(acted)
+}
+
+fn look_after(stage: &mut Stage, at_us: u64, entries: &mut Vec<Entry>) {
+    let died = stage.died.len();
+    stage.look_after();
+    entries.extend(stage.died[died..].iter().map(|says| lanes::alarm(at_us, says)));
 }
 
 /// The middle and the ninety-ninth of a hundred, ms.
@@ -210,29 +223,8 @@ fn latencies(mut took_us: Vec<u64>) -> (f64, f64) {
 }
 
 fn conclude(report: &Report, output: Output) -> Result<(), Error> {
-    let wrong = report.verdicts.iter().filter(|verdict| !verdict.wrong.is_empty()).count();
-    output.either(&serde_json::to_value(report).unwrap_or_default(), || {
-        let equal = report.equal_after_ms.map_or("never".to_owned(), |ms| format!("{ms} ms"));
-        let mut text = format!(
-            "{}: {} nodes, {} faults; writes: {} acknowledged ({:.1} / {:.1} ms p50 / p99), {} refused, {} unknown; most memory \
-             of a node {} MiB\nall equal after {equal}",
-            report.scenario,
-            report.nodes,
-            report.done.len(),
-            report.acknowledged,
-            report.write_p50_ms,
-            report.write_p99_ms,
-            report.refused,
-            report.unknown,
-            report.memory_mib_max,
-        );
-        for verdict in &report.verdicts {
-            let said = if verdict.wrong.is_empty() { "ok".to_owned() } else { verdict.wrong.join("\n      ") };
-            text += &format!("\n  {:45} {:>7}  {said}", verdict.oracle, verdict.checked);
-        }
-        text
-    })?;
-    match wrong {
+    output.either(&serde_json::to_value(report).unwrap_or_default(), || report.text())?;
+    match report.wrong().count() {
         0 => Ok(()),
         wrong => Err(Error::Oracle(format!("{wrong} oracles found something on real processes"))),
     }

@@ -1,13 +1,16 @@
-//! Hosts on this machine: a network namespace for each node, wired to one bridge, where packets between two of them can
-//! be dropped, one way or both, or lost now and then.
+//! Hosts on this machine: a network namespace for each node, all of them wired to one switch in this process, where
+//! packets between two of them are delayed, lost or cut off, one way or both.
 //!
 //! Everything carries this process's id in its name, so that runs do not meet, and goes when [`Hosts`] is dropped.
 
-use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Command;
 
+use crate::cli::chaos::switch::{Switch, Tally};
+use crate::cli::chaos::wire::{Wire, device};
 use crate::cli::exit::Error;
 use crate::cli::processes::Seat;
+use crate::sim::scenario::Network as Settings;
 
 /// The prefix of all names: interfaces have room for 15 characters.
 const PREFIX: &str = "fm";
@@ -16,8 +19,7 @@ const PREFIX: &str = "fm";
 pub struct Hosts {
     run: u32,
     count: usize,
-    /// Directed pairs that nothing passes, and how many faults ask for it.
-    cut: BTreeMap<(usize, usize), usize>,
+    wire: Option<Wire>,
 }
 
 /// What is missing for namespaces to work here, if anything is.
@@ -25,40 +27,42 @@ pub fn obstacle() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("network namespaces need root".into());
     }
-    let missing = |tool: &&str| Command::new(tool).arg("-V").output().is_err();
-    let missing: Vec<&str> = ["ip", "nft"].into_iter().filter(missing).collect();
-    match missing.is_empty() {
-        true => None,
-        false => Some(format!("{} cannot be run: install iproute2 and nftables", missing.join(" and "))),
+    if Command::new("ip").arg("-V").output().is_err() {
+        return Some("`ip` cannot be run: install iproute2".into());
     }
+    // It is there as a file also where the kernel has no such devices.
+    let device = std::fs::File::options().read(true).write(true).open("/dev/net/tun");
+    device.err().map(|error| format!("/dev/net/tun cannot be opened, and the hosts' network devices need it: {error}"))
 }
 
 impl Hosts {
-    /// `count` hosts that all reach each other. Clients reach them from outside, whatever is cut.
-    pub fn new(count: usize) -> Result<Self, Error> {
-        let hosts = Self { run: std::process::id(), count, cut: BTreeMap::new() };
-        let bridge = hosts.bridge();
-        run("ip", &["link", "add", &bridge, "type", "bridge"])?;
-        run("ip", &["addr", "add", &format!("{}/24", hosts.address_of(253)), "dev", &bridge])?;
-        run("ip", &["link", "set", &bridge, "up"])?;
+    /// `count` hosts that all reach each other, over links as the settings say, drawn from the seed. Clients reach them
+    /// from outside, at once and whatever is cut.
+    pub fn new(count: usize, settings: Settings, seed: u64) -> Result<Self, Error> {
+        if count >= OUTSIDE {
+            return Err(Error::Usage(format!(
+                "a run on real processes has at most {} nodes, this one {count}",
+                OUTSIDE - 1
+            )));
+        }
+        // From here on what was made is taken away again, also when the rest fails.
+        let mut hosts = Self { run: std::process::id(), count, wire: None };
+        let mut devices = Vec::new();
         for host in 0..count {
-            let (space, port) = (hosts.space(host), hosts.port(host));
+            let (space, name) = (hosts.space(host), hosts.device(host));
             run("ip", &["netns", "add", &space])?;
-            run("ip", &["link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &space])?;
-            run("ip", &["link", "set", &port, "master", &bridge, "up"])?;
+            devices.push(device(&name)?);
+            run("ip", &["link", "set", &name, "netns", &space, "name", "eth0", "address", &hardware_address(host)])?;
             run("ip", &["-n", &space, "addr", "add", &format!("{}/24", hosts.address_of(host)), "dev", "eth0"])?;
             run("ip", &["-n", &space, "link", "set", "eth0", "up"])?;
             run("ip", &["-n", &space, "link", "set", "lo", "up"])?;
         }
-        let table = hosts.table();
-        nft(&format!(
-            "add table bridge {table}\n\
-             add set bridge {table} cut {{ type ifname . ifname; }}\n\
-             add chain bridge {table} forward {{ type filter hook forward priority 0; }}\n\
-             add rule bridge {table} forward meta iifname . meta oifname @cut drop\n\
-             add chain bridge {table} loss\n\
-             add rule bridge {table} forward jump loss\n"
-        ))?;
+        let outside = hosts.outside();
+        devices.push(device(&outside)?);
+        run("ip", &["link", "set", &outside, "address", &hardware_address(count)])?;
+        run("ip", &["addr", "add", &format!("{}/24", hosts.address_of(OUTSIDE)), "dev", &outside])?;
+        run("ip", &["link", "set", &outside, "up"])?;
+        hosts.wire = Some(Wire::start(devices, Switch::new(settings, seed, count))?);
         Ok(hosts)
     }
 
@@ -67,65 +71,48 @@ impl Hosts {
         (0..self.count).map(seat).collect()
     }
 
-    /// Drops what goes from one host to another.
-    pub fn cut(&mut self, pairs: &[(usize, usize)]) -> Result<(), Error> {
-        let mut new = Vec::new();
-        for pair in pairs {
-            let faults = self.cut.entry(*pair).or_default();
-            *faults += 1;
-            if *faults == 1 {
-                new.push(*pair);
-            }
+    /// Drops what goes from one host to another. Each cut is taken back by one [`Hosts::mend`].
+    pub fn cut(&self, pairs: &[(usize, usize)]) {
+        self.with(|switch| pairs.iter().for_each(|(from, to)| switch.weather().cut(*from, *to)));
+    }
+
+    pub fn mend(&self, pairs: &[(usize, usize)]) {
+        self.with(|switch| pairs.iter().for_each(|(from, to)| switch.weather().mend(*from, *to)));
+    }
+
+    /// Loses packets between hosts with probability `p`, where the settings do not lose more.
+    pub fn lose(&self, p: f64) {
+        self.with(|switch| switch.weather().loss = p);
+    }
+
+    /// Stretches all delays between hosts.
+    pub fn slow(&self, factor: f64) {
+        self.with(|switch| switch.weather().factor = factor);
+    }
+
+    /// What became of the packets so far.
+    pub fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        self.with(|switch| tally = switch.tally().clone());
+        tally
+    }
+
+    fn with(&self, change: impl FnOnce(&mut Switch)) {
+        if let Some(wire) = &self.wire {
+            change(&mut wire.switch());
         }
-        self.elements("add", &new)
     }
 
-    /// Takes back one [`Hosts::cut`].
-    pub fn mend(&mut self, pairs: &[(usize, usize)]) -> Result<(), Error> {
-        let mut free = Vec::new();
-        for pair in pairs {
-            let Some(faults) = self.cut.get_mut(pair) else { continue };
-            *faults -= 1;
-            if *faults == 0 {
-                self.cut.remove(pair);
-                free.push(*pair);
-            }
-        }
-        self.elements("delete", &free)
-    }
-
-    /// Loses packets between hosts with probability `p`.
-    pub fn lose(&mut self, p: f64) -> Result<(), Error> {
-        let (table, of_1000) = (self.table(), (p.clamp(0.0, 1.0) * 1_000.0).round() as u32);
-        let mut commands = format!("flush chain bridge {table} loss\n");
-        if of_1000 > 0 {
-            commands += &format!("add rule bridge {table} loss numgen random mod 1000 < {of_1000} drop\n");
-        }
-        nft(&commands)
-    }
-
-    fn elements(&self, verb: &str, pairs: &[(usize, usize)]) -> Result<(), Error> {
-        if pairs.is_empty() {
-            return Ok(());
-        }
-        let element = |(from, to): &(usize, usize)| format!("\"{}\" . \"{}\"", self.port(*from), self.port(*to));
-        let elements: Vec<String> = pairs.iter().map(element).collect();
-        nft(&format!("{verb} element bridge {} cut {{ {} }}\n", self.table(), elements.join(", ")))
-    }
-
-    fn bridge(&self) -> String {
-        format!("{PREFIX}b{}", self.run)
-    }
-
-    fn table(&self) -> String {
-        format!("{PREFIX}t{}", self.run)
+    fn outside(&self) -> String {
+        format!("{PREFIX}o{}", self.run)
     }
 
     fn space(&self, host: usize) -> String {
         format!("{PREFIX}{}n{host}", self.run)
     }
 
-    fn port(&self, host: usize) -> String {
+    /// Until it lies in its namespace, where it is `eth0`.
+    fn device(&self, host: usize) -> String {
         format!("{PREFIX}{}v{host}", self.run)
     }
 
@@ -135,49 +122,42 @@ impl Hosts {
     }
 }
 
+/// The last of the addresses, above all hosts.
+const OUTSIDE: usize = 253;
+
+/// As `ip` writes it.
+fn hardware_address(port: usize) -> String {
+    Switch::address_of(port).map(|byte| format!("{byte:02x}")).join(":")
+}
+
 impl Drop for Hosts {
     fn drop(&mut self) {
-        let _ = nft(&format!("delete table bridge {}\n", self.table()));
+        // The devices go with it, all of them.
+        self.wire = None;
         for host in 0..self.count {
-            // A namespace lives on while a socket of its dead process does; the wire to it goes at once.
-            let _ = run("ip", &["link", "del", &self.port(host)]);
             let _ = run("ip", &["netns", "del", &self.space(host)]);
         }
-        let _ = run("ip", &["link", "del", &self.bridge()]);
     }
 }
 
-/// Removes what runs left behind that were killed. Gives their names.
+/// Removes what runs left behind that were killed: namespaces. Their devices went with them. Gives their names.
 pub fn clean() -> Result<Vec<String>, Error> {
-    // `fm`, the kind unless it comes after the id, the id of the run, and for hosts the kind and a number.
-    let is_ours = |name: &str, kind: char| {
-        let rest = name.strip_prefix(PREFIX)?;
-        let rest = rest.strip_prefix(kind).unwrap_or(rest);
-        let id: String = rest.chars().take_while(char::is_ascii_digit).collect();
-        let of_kind =
-            if matches!(kind, 'n' | 'v') { rest[id.len()..].starts_with(kind) } else { rest.len() == id.len() };
-        let alive = std::path::Path::new("/proc").join(&id).exists();
-        (!id.is_empty() && of_kind && !alive).then(|| name.to_owned())
-    };
-    let words = |text: String| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let mut gone = Vec::new();
-    for name in words(run("ip", &["netns", "list"])?).iter().filter_map(|name| is_ours(name, 'n')) {
-        run("ip", &["netns", "del", &name])?;
-        gone.push(name);
-    }
-    for (kind, of) in [('v', "veth"), ('b', "bridge")] {
-        let links = run("ip", &["-br", "link", "show", "type", of])?;
-        let names = links.lines().filter_map(|line| line.split(['@', ' ']).next());
-        for name in names.filter_map(|name| is_ours(name, kind)) {
-            run("ip", &["link", "del", &name])?;
-            gone.push(name);
+    for line in run("ip", &["netns", "list"])?.lines() {
+        let Some(name) = line.split_whitespace().next() else { continue };
+        if run_of(name).is_some_and(|run| !Path::new("/proc").join(run).exists()) {
+            run("ip", &["netns", "del", name])?;
+            gone.push(name.to_owned());
         }
     }
-    for name in words(run("nft", &["list", "tables", "bridge"])?).iter().filter_map(|name| is_ours(name, 't')) {
-        nft(&format!("delete table bridge {name}\n"))?;
-        gone.push(name);
-    }
     Ok(gone)
+}
+
+/// The id of the run that a namespace is of, if it is of one: `fm`, the id, `n` and a number.
+fn run_of(name: &str) -> Option<&str> {
+    let (run, host) = name.strip_prefix(PREFIX)?.split_once('n')?;
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    (number(run) && number(host)).then_some(run)
 }
 
 fn run(program: &str, arguments: &[&str]) -> Result<String, Error> {
@@ -192,7 +172,51 @@ fn run(program: &str, arguments: &[&str]) -> Result<String, Error> {
     }
 }
 
-/// All of the commands or none.
-fn nft(commands: &str) -> Result<(), Error> {
-    run("nft", &[commands]).map(drop)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The round trip times that `ping` saw from one host to another, ms.
+    fn round_trips(hosts: &Hosts, from: usize, to: usize) -> Vec<f64> {
+        let (space, address) = (hosts.space(from), hosts.address_of(to));
+        let ping = ["netns", "exec", &space, "ping", "-n", "-c", "8", "-i", "0.1", "-W", "1", &address];
+        let said = Command::new("ip").args(ping).output().unwrap();
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        said.lines().filter_map(|line| line.split_once("time=")?.1.split(' ').next()?.parse().ok()).collect()
+    }
+
+    #[test]
+    fn hosts_are_as_far_apart_as_the_scenario_says_and_a_cut_parts_them() {
+        let missing = Command::new("ping").arg("-V").output().is_err().then(|| "`ping` cannot be run".to_owned());
+        if let Some(why) = obstacle().or(missing) {
+            eprintln!("skipped: {why}");
+            return;
+        }
+        let settings = Settings { delay_ms: [20.0, 20.0], jitter_ms: 0.0, ..Settings::default() };
+        let hosts = Hosts::new(3, settings, 1).unwrap();
+        let took = round_trips(&hosts, 0, 1);
+        // The first asks for the address before.
+        assert!(took.len() >= 7, "{took:?}");
+        assert!(took.iter().all(|ms| *ms >= 40.0), "{took:?}");
+        // The fastest, since a busy machine holds up some.
+        assert!(took.iter().any(|ms| *ms < 46.0), "{took:?}");
+        hosts.cut(&[(1, 0)]);
+        assert!(round_trips(&hosts, 0, 1).is_empty(), "the answers are cut");
+        assert!(!round_trips(&hosts, 0, 2).is_empty());
+        hosts.mend(&[(1, 0)]);
+        assert!(!round_trips(&hosts, 0, 1).is_empty());
+        let (space, outside) = (hosts.space(0), hosts.outside());
+        assert!(hosts.tally().cut >= 8 && hosts.tally().passed > 30, "{:?}", hosts.tally());
+        drop(hosts);
+        assert!(run("ip", &["link", "show", &outside]).is_err(), "the devices are gone");
+        assert!(!run("ip", &["netns", "list"]).unwrap().contains(&space), "and the namespaces");
+    }
+
+    #[test]
+    fn only_names_that_runs_give_are_theirs_to_clean() {
+        assert_eq!(run_of("fm123n0"), Some("123"));
+        for other in ["fm123", "fmn0", "fm123nx", "fm12x3n0", "xfm123n0", "format1n2", "fm1n"] {
+            assert_eq!(run_of(other), None, "{other}");
+        }
+    }
 }

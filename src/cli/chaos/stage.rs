@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::cli::chaos::clients::Doors;
 use crate::cli::chaos::namespace::Hosts;
+use crate::cli::chaos::switch::Tally;
 use crate::cli::chaos::timeline::Act;
 use crate::cli::exit::Error;
 use crate::cli::processes::{Plan, Process};
@@ -104,9 +105,10 @@ impl Stage {
 
     pub async fn act(&mut self, act: &Act) -> Result<(), Error> {
         match act {
-            Act::Cut(pairs) => self.hosts.cut(pairs)?,
-            Act::Mend(pairs) => self.hosts.mend(pairs)?,
-            Act::Lose(p) => self.hosts.lose(*p)?,
+            Act::Cut(pairs) => self.hosts.cut(pairs),
+            Act::Mend(pairs) => self.hosts.mend(pairs),
+            Act::Lose(p) => self.hosts.lose(*p),
+            Act::Slow(factor) => self.hosts.slow(*factor),
             Act::Stop(node) => {
                 self.stopped.insert(*node);
                 self.signal(*node, Signal::STOP);
@@ -217,6 +219,11 @@ impl Stage {
             lines.extend(bad.map(|line| format!("{name}: {line}")));
         }
         lines
+    }
+
+    /// What became of the packets between nodes.
+    pub fn packets(&self) -> Tally {
+        self.hosts.tally()
     }
 
     /// Ends all nodes; the network goes with them.

@@ -1,5 +1,7 @@
 //! One page that shows one run: self-contained, no network, no build step.
 
+use serde_json::Value as Json;
+
 use super::json::json;
 use crate::sim::Outcome;
 
@@ -8,11 +10,14 @@ const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
 pub fn html(outcome: &Outcome) -> String {
-    let data = json(outcome).to_string();
+    page(&format!("{} seed {}", outcome.plan.scenario.name, outcome.seed), &json(outcome))
+}
+
+/// The page over what [`json`] gives, or something of that shape.
+pub fn page(title: &str, data: &Json) -> String {
     // Inside a script element only `</` could end it early; `<!--` could begin a comment.
-    let data = data.replace('<', "\\u003c");
-    let title = format!("{} seed {}", outcome.plan.scenario.name, outcome.seed);
-    PAGE.replace("{title}", &title).replace("{style}", STYLE).replace("{script}", SCRIPT).replace("{data}", &data)
+    let data = data.to_string().replace('<', "\\u003c");
+    PAGE.replace("{title}", title).replace("{style}", STYLE).replace("{script}", SCRIPT).replace("{data}", &data)
 }
 
 #[cfg(test)]

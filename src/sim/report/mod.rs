@@ -4,6 +4,6 @@ mod html;
 mod json;
 mod junit;
 
-pub use html::html;
+pub use html::{html, page};
 pub use json::json;
 pub use junit::{Case, junit};

@@ -10,8 +10,13 @@ const KINDS = {
   batch: ["#3d7dca", true], "catch-up": ["#c9772b", true], heartbeat: ["#9aa0a6", false], report: ["#8a6fb3", false],
   link: ["#5b8f5b", true], other: ["#777777", false],
 };
-const MARKS = { write: "#2f9e6e", acknowledged: "#2f9e6e", start: "#2f9e6e", stop: "#d1453b", alarm: "#d1453b", disk: "#8d99a6", link: "#5b8f5b" };
-const shown = Object.fromEntries(Object.entries(KINDS).map(([k, v]) => [k, v[1]]));
+const MARKS = { write: "#2f9e6e", acknowledged: "#2f9e6e", failed: "#d1453b", unknown: "#c77f12", start: "#2f9e6e", stop: "#d1453b", alarm: "#d1453b", disk: "#8d99a6", link: "#5b8f5b" };
+// Of real processes only what clients were told is seen from outside, no message between nodes.
+const lab = run.lab;
+if (lab) MARKS.write = "#3d7dca";
+const OPERATIONS = Object.fromEntries(["write", "acknowledged", "failed", "unknown"].map((what) => [what, [MARKS[what], true]]));
+const TOGGLES = lab ? OPERATIONS : KINDS;
+const shown = Object.fromEntries(Object.entries(TOGGLES).map(([k, v]) => [k, v[1]]));
 const kindOf = (text) => text.startsWith("batch") ? "batch" : text.startsWith("sync") ? "catch-up"
   : text.startsWith("heartbeat") ? "heartbeat" : text.startsWith("report") ? "report" : "other";
 
@@ -48,16 +53,36 @@ const found = run.finding;
 const ms = (us) => (us / 1000).toFixed(us < 10000 ? 2 : 0) + " ms";
 $("name").textContent = run.scenario + ", seed " + run.seed;
 $("about").textContent = run.about;
-$("verdict").textContent = found
-  ? "The oracle “" + found.oracle + "” found at " + ms(found.at_us) + (found.at_us ? " on n" + found.node : "") + ": " + found.text
-  : "All oracles hold" + (run.converged_us === null ? "." : "; all agreed " + ms(run.converged_us) + " after the last heal and the last write.");
-$("verdict").classList.toggle("bad", !!found);
-$("facts").textContent = [nodes + " nodes", run.tally.writes + " writes", run.tally.messages + " messages", run.tally.faults + " faults",
-  run.tally.starts + " starts", "trace " + run.trace_hash, run.drawn.length ? "drawn: " + run.drawn.join(", ") : ""].filter(Boolean).join(" · ")
+const agreed = run.converged_us === null ? "." : "; all agreed " + ms(run.converged_us) + " after the last heal and the last write.";
+const wrong = lab ? lab.checks.filter((check) => check.wrong.length) : [];
+$("verdict").textContent = wrong.length
+  ? wrong.length + " of " + lab.checks.length + " checks found something. “" + wrong[0].oracle + "”: " + wrong[0].wrong[0]
+  : lab ? "All " + lab.checks.length + " checks hold" + agreed
+  : found ? "The oracle “" + found.oracle + "” found at " + ms(found.at_us) + (found.at_us ? " on n" + found.node : "") + ": " + found.text
+  : "All oracles hold" + agreed;
+$("verdict").classList.toggle("bad", !!found || wrong.length > 0);
+const told_of = lab
+  ? [lab.acknowledged + " writes acknowledged (" + lab.write_p50_ms.toFixed(1) + " / " + lab.write_p99_ms.toFixed(1) + " ms p50 / p99)",
+    lab.refused + " failed", lab.unknown + " unknown", run.tally.faults + " faults", "links: " + lab.links,
+    lab.packets.passed + " packets between nodes, and " + lab.packets.cut + " cut off, " + lab.packets.lost + " lost, " + lab.packets.overflowed + " too many",
+    "most memory of a node " + lab.memory_mib_max + " MiB"]
+  : [run.tally.writes + " writes", run.tally.messages + " messages", run.tally.faults + " faults", run.tally.starts + " starts", "trace " + run.trace_hash];
+$("facts").textContent = [nodes + " nodes", ...told_of, run.drawn.length ? "drawn: " + run.drawn.join(", ") : ""].filter(Boolean).join(" · ")
   + (run.entries_dropped ? " · " + run.entries_dropped + " entries left out" : "");
+if (lab) {
+  const line = (text, ...classes) => { const li = document.createElement("li"); li.textContent = text; li.classList.add(...classes); return li; };
+  $("note").textContent = "Real processes in network namespaces, real time. Messages between nodes are not visible from outside and are not drawn: "
+    + "the lanes show what was done to the nodes and what their clients were told.";
+  $("checks").replaceChildren(...lab.checks.flatMap((check) => [
+    line(check.oracle + " (" + check.checked + " looked at)", ...(check.wrong.length ? ["bad", "check"] : ["good"])),
+    ...check.wrong.map((text) => line(text, "bad"))]));
+  $("left").replaceChildren(...lab.left_out.map((text) => line(text, "left")));
+  $("left-title").hidden = !lab.left_out.length;
+  $("note").hidden = $("lab").hidden = false;
+}
 $("plan").textContent = run.plan_toml;
 
-for (const [kind, [colour]] of Object.entries(KINDS)) {
+for (const [kind, [colour]] of Object.entries(TOGGLES)) {
   const label = document.createElement("label"), box = document.createElement("input"), swatch = document.createElement("i");
   box.type = "checkbox";
   box.checked = shown[kind];
@@ -69,7 +94,7 @@ for (const [kind, [colour]] of Object.entries(KINDS)) {
 
 // The view: `from` to `from + span`, and a cursor in it.
 const start = found && found.at_us ? Math.max(0, found.at_us - 1500000) : 0;
-const view = { from: start, span: found && found.at_us ? 2000000 : Math.min(end, 4000000), cursor: found && found.at_us ? found.at_us : 0 };
+const view = { from: start, span: found && found.at_us ? 2000000 : lab ? end * 1.02 : Math.min(end, 4000000), cursor: found && found.at_us ? found.at_us : 0 };
 const canvas = $("lanes"), pen = canvas.getContext("2d");
 let width = 0;
 const x = (us) => LABEL + (us - view.from) / view.span * (width - LABEL);
@@ -132,9 +157,12 @@ function draw() {
   pen.setLineDash([]); pen.globalAlpha = 1;
   for (let i = firstAt(marks, view.from, (e) => e.at_us); i < marks.length && marks[i].at_us <= to; i++) {
     const e = marks[i], at = x(e.at_us), lane = y(e.node);
+    if (shown[e.what] === false && OPERATIONS[e.what]) continue;
     pen.fillStyle = pen.strokeStyle = MARKS[e.what];
     if (e.what === "write") { pen.beginPath(); pen.arc(at, lane, 3.5, 0, 7); pen.fill(); }
     else if (e.what === "acknowledged") { pen.beginPath(); pen.arc(at, lane - 8, 2.5, 0, 7); pen.stroke(); }
+    else if (e.what === "failed") { pen.font = "700 12px system-ui"; pen.fillText("×", at - 4, lane + 16); }
+    else if (e.what === "unknown") { pen.font = "700 12px system-ui"; pen.fillText("?", at - 3, lane + 24); }
     else if (e.what === "start") { pen.beginPath(); pen.moveTo(at, lane - 9); pen.lineTo(at + 9, lane); pen.lineTo(at, lane + 9); pen.fill(); }
     else if (e.what === "stop") { pen.fillRect(at - 5, lane - 5, 10, 10); }
     else if (e.what === "alarm") { pen.font = "700 16px system-ui"; pen.fillText("!", at - 3, lane - 10); }
@@ -159,7 +187,7 @@ function item(e, now) {
   when.textContent = ms(e.at_us) + " ";
   node.textContent = "n" + e.node + (e.peer === undefined || e.peer === null ? "" : (e.what === "arrive" ? "←n" : "→n") + e.peer) + " ";
   li.append(when, node, e.what + " " + e.text);
-  li.classList.toggle("bad", e.what === "finding" || e.what === "alarm" || e.what === "fault");
+  li.classList.toggle("bad", e.what === "finding" || e.what === "alarm" || e.what === "fault" || e.what === "failed");
   li.classList.toggle("now", !!now);
   li.onclick = () => go(e.at_us);
   return li;
@@ -188,8 +216,8 @@ if (found && found.at_us) {
   const about = told.filter((e) => e.at_us <= found.at_us && (e.node === found.node || e.peer === found.node || e.what === "fault" || e.what === "healed"));
   $("before").replaceChildren(...about.slice(-30).map((e) => item(e, false)));
 } else {
-  $("before-title").textContent = "Alarms";
-  $("before").replaceChildren(...entries.filter((e) => e.what === "alarm").slice(0, 30).map((e) => item(e, false)));
+  $("before-title").textContent = (lab ? "Alarms and findings" : "Alarms") + (entries.some((e) => e.what === "alarm" || e.what === "finding") ? "" : ": none");
+  $("before").replaceChildren(...entries.filter((e) => e.what === "alarm" || e.what === "finding").slice(0, 30).map((e) => item(e, false)));
 }
 $("faults").replaceChildren(...faults.map((f) => item({ at_us: f.at, node: f.node, what: "fault", text: f.text + (f.until ? " until " + ms(f.until) : "") })));
 
