@@ -48,13 +48,27 @@ impl<'a> Entries<'a> {
         self.head.map(|(key, _)| key)
     }
 
-    /// The value of `key`, which is not after the next one.
+    /// The next value, whatever its key.
     #[inline]
-    pub fn take(&mut self, key: &str) -> Option<&'a Json> {
-        let (_, value) = self.head.filter(|(own, _)| *own == key)?;
+    pub fn next(&mut self) -> Option<&'a Json> {
+        let (_, value) = self.head?;
         self.head = self.rest.next();
         Some(value)
     }
+
+    /// The value of `key`, which is not after the next one.
+    #[inline]
+    pub fn take(&mut self, key: &Key<'a>) -> Option<&'a Json> {
+        if key.everywhere || self.key() == Some(key.name) { self.next() } else { None }
+    }
+}
+
+/// The key of one row.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key<'a> {
+    pub name: &'a str,
+    /// All have it next: nothing more to compare.
+    everywhere: bool,
 }
 
 impl<'a> Rest<'a> {
@@ -70,16 +84,21 @@ impl<'a> Rest<'a> {
 
 /// The smallest of the next keys.
 #[inline]
-pub(super) fn next_key<'a>(base: &Entries<'a>, sides: &[Entries<'a>]) -> Option<&'a str> {
+pub(super) fn next_key<'a>(base: &Entries<'a>, sides: &[Entries<'a>]) -> Option<Key<'a>> {
     let mut smallest = base.key();
+    let mut everywhere = smallest.is_some();
     for entries in sides {
         let key = entries.key();
         // Most often all are at the same key, and equality is cheaper to see than order.
-        if key != smallest && key.is_some() && (smallest.is_none() || key < smallest) {
+        if key == smallest {
+            continue;
+        }
+        everywhere = false;
+        if key.is_some() && (smallest.is_none() || key < smallest) {
             smallest = key;
         }
     }
-    smallest
+    smallest.map(|name| Key { name, everywhere })
 }
 
 /// A list whose elements each have an identity of their own: canonical bytes.
@@ -145,8 +164,8 @@ mod tests {
         let mut sides = [Entries::of(Some(&a)), Entries::of(Some(&b))];
         let mut rows = Vec::new();
         while let Some(key) = next_key(&base, &sides) {
-            let own = base.take(key).cloned();
-            rows.push((key, own, sides.each_mut().map(|side| side.take(key).cloned())));
+            let own = base.take(&key).cloned();
+            rows.push((key.name, own, sides.each_mut().map(|side| side.take(&key).cloned())));
         }
         let some = |n: i64| Some(json!(n));
         assert_eq!(

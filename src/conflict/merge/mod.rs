@@ -29,8 +29,9 @@
 //! - *Idempotence*: `m(b, r, s) = r` for `r = m(b, …, s, …)` as the newest side. It holds for `newest`, `max`, `min`, all
 //!   list rules and all removal rules; for `oldest` with `r` as the oldest side. It cannot hold for `sum_of_changes`
 //!   (which counts `s` again), for `keep_base` (where `r` changed nothing, so `s` is the only change), nor for `union`
-//!   (the same, where the union is the base); and where lists without order were only reordered, `r` is the same set
-//!   in another order.
+//!   (the same, where the union is the base). Lists with a rule must fit it on all sides: where one does not, they merge
+//!   as one value, and without that side perhaps no more. And where sets or lists with a merge key were only reordered,
+//!   `r` has the same elements in another order.
 //!
 //! Merging is not associative, and need not be: all siblings are merged at once.
 //!

@@ -50,13 +50,13 @@ fn missing_members<'a>(
     let result = result.and_then(Json::as_object);
     let (mut before, mut after) = (Entries::of(base), [Entries::of(side)]);
     while let Some(key) = next_key(&before, &after) {
-        let (before, after) = (before.take(key), after.iter_mut().find_map(|entries| entries.take(key)));
+        let (before, after) = (before.take(&key), after.iter_mut().find_map(|entries| entries.take(&key)));
         let is_scalar = |value: Option<&Json>| value.is_some_and(|value| !value.is_object() && !value.is_array());
         if is_scalar(before) && before == after {
             continue;
         }
-        let now = result.and_then(|result| result.get(key));
-        missing(rules, &at.key(key), [before, after, now], tell)?;
+        let now = result.and_then(|result| result.get(key.name));
+        missing(rules, &at.key(key.name), [before, after, now], tell)?;
     }
     Ok(())
 }

@@ -98,14 +98,14 @@ impl<'a, 'r> Walk<'a, 'r> {
         let mut changed = Vec::new();
         let mut row = Views::new();
         while let Some(key) = next_key(&own, &theirs) {
-            let base = own.take(key);
+            let base = own.take(&key);
             row.clear();
-            row.extend(
-                views.iter().zip(&mut theirs).map(|(view, entries)| View { side: view.side, value: entries.take(key) }),
-            );
-            match self.value(&at.key(key), base, &row)? {
+            for (view, entries) in views.iter().zip(&mut theirs) {
+                row.push(View { side: view.side, value: entries.take(&key) });
+            }
+            match self.value(&at.key(key.name), base, &row)? {
                 Outcome::Base => {}
-                outcome => changed.push((key, outcome)),
+                outcome => changed.push((key.name, outcome)),
             }
         }
         Ok(match base {
