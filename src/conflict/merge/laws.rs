@@ -323,11 +323,14 @@ proptest! {
         let apart = apart(&rules, &values);
         let (before, result) = (flat(&world.base, &apart), flat(&merged.value, &apart));
         for (side, (value, _)) in world.sides.iter().enumerate() {
-            for (path, now) in changes(&before, &flat(value, &apart)) {
+            let after = flat(value, &apart);
+            for (path, now) in changes(&before, &after) {
                 // An object that came to be, or was emptied, is a change of what is in it.
                 let emptied = now == Some(json!({})) && result.keys().any(|other| covers(&path, other));
                 let filled = now.is_none() && before.get(&path) == Some(&json!({}));
-                if result.get(&path) == now.as_ref() || emptied || filled {
+                // So is an object in place of something else, where all that was in it is overruled.
+                let hollow = result.get(&path) == Some(&json!({})) && after.keys().any(|leaf| covers(&path, leaf));
+                if result.get(&path) == now.as_ref() || emptied || filled || (now.is_none() && hollow) {
                     continue;
                 }
                 let overruled = merged.overruled.iter()

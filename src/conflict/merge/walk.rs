@@ -103,6 +103,10 @@ impl<'a, 'r> Walk<'a, 'r> {
             for (view, entries) in views.iter().zip(&mut theirs) {
                 row.push(View { side: view.side, value: entries.take(&key) });
             }
+            // The usual row. What is in objects is compared where the walk comes to it.
+            if base.is_some_and(|base| !base.is_object()) && row.iter().all(|view| view.value == base) {
+                continue;
+            }
             match self.value(&at.key(key.name), base, &row)? {
                 Outcome::Base => {}
                 outcome => changed.push((key.name, outcome)),
