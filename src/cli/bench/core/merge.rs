@@ -53,7 +53,7 @@ fn one(bench: &mut dyn Bench, case: Case, base: &Json, sides: &[Json]) {
 
 /// Fields as a machine's document has them: half of them text, the others numbers.
 fn flat(fields: usize) -> Json {
-    let value = |n: usize| if n % 2 == 0 { json!(format!("value of field {n}")) } else { json!(n) };
+    let value = |n: usize| if n.is_multiple_of(2) { json!(format!("value of field {n}")) } else { json!(n) };
     Json::Object((0..fields).map(|n| (format!("field_{n:02}"), value(n))).collect())
 }
 
