@@ -46,6 +46,7 @@
 //! | [`clock`] | ids, dots, version vectors, hybrid time |
 //! | [`crdt`] | the field types |
 //! | [`document`] | cells, documents, schemas, batches, the codec |
+//! | [`conflict`] | what becomes of concurrent values |
 //! | [`engine`] | the replica: inputs and a time go in, outputs come out |
 //! | [`sim`] | the same replica under virtual time, faults and oracles |
 //! | `store`, `net`, `telemetry` | disks; links; logs and metrics |

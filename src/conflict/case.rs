@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
 use crate::document::Sibling;
@@ -57,10 +58,36 @@ impl<'a> Case<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
     Settled(Json),
+    /// Made of several; what each sibling changed is in it, or listed as lost.
+    Merged(Json, Vec<Lost>),
     /// Someone has to settle it.
     Waits(For),
     /// It cannot settle this, and why.
     Unable(String),
+}
+
+impl Verdict {
+    /// The value, where there is one.
+    pub fn value(&self) -> Option<&Json> {
+        match self {
+            Verdict::Settled(value) | Verdict::Merged(value, _) => Some(value),
+            Verdict::Waits(_) | Verdict::Unable(_) => None,
+        }
+    }
+}
+
+/// A change within a value that a merge overruled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Lost {
+    /// Where in the value, as in `spec.ports[name=http].port`.
+    pub path: String,
+    /// What is there instead; `None`: nothing.
+    pub kept: Option<Json>,
+    /// What was to be there; `None`: it was removed.
+    pub lost: Option<Json>,
+    /// The siblings that changed it so, the newest first.
+    pub dots: Vec<String>,
+    pub why: String,
 }
 
 /// Whom a conflict waits for.

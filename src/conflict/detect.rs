@@ -12,7 +12,7 @@
 use serde::Serialize;
 use serde_json::Value as Json;
 
-use super::case::{Case, For, Verdict};
+use super::case::{Case, For, Lost, Verdict};
 use super::judge::{Judge, Settlement};
 use crate::document::rule::{self, Severity};
 use crate::document::{DocumentView, Sibling};
@@ -107,6 +107,9 @@ pub struct Conflict {
     /// The newest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub siblings: Vec<Sibling>,
+    /// Changes within the siblings that a merge of them left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub overruled: Vec<Lost>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
 }
@@ -128,6 +131,7 @@ impl Conflict {
             policy: None,
             value: None,
             siblings: Vec::new(),
+            overruled: Vec::new(),
             cause: None,
         }
     }
@@ -173,8 +177,8 @@ pub fn within(document: &str, view: &DocumentView, settlements: &[Settlement], j
 
 fn of_register(document: &str, view: &DocumentView, settlement: &Settlement, siblings: &[Sibling]) -> Conflict {
     let status = match &settlement.verdict {
-        Verdict::Settled(_) if settlement.score > AUTOMATIC_SCORE_MAX => Status::Open,
-        Verdict::Settled(_) => Status::Settled,
+        Verdict::Settled(_) | Verdict::Merged(..) if settlement.score > AUTOMATIC_SCORE_MAX => Status::Open,
+        Verdict::Settled(_) | Verdict::Merged(..) => Status::Settled,
         Verdict::Waits(For::Person) => Status::Open,
         Verdict::Waits(For::Voters) => Status::NoQuorum,
         Verdict::Unable(_) => Status::Unresolved,
@@ -198,6 +202,7 @@ fn of_register(document: &str, view: &DocumentView, settlement: &Settlement, sib
         policy: settlement.policy.clone(),
         value,
         siblings: siblings.to_vec(),
+        overruled: if let Verdict::Merged(_, lost) = &settlement.verdict { lost.clone() } else { Vec::new() },
         cause,
     }
 }
@@ -228,6 +233,7 @@ fn of_rule(rule: &rule::Rule, document: &str, cause: String) -> Conflict {
         policy: None,
         value: None,
         siblings: Vec::new(),
+        overruled: Vec::new(),
         cause: Some(cause),
     }
 }

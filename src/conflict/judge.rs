@@ -8,6 +8,7 @@ use serde_json::{Map, Value as Json};
 use super::case::{Case, Customs, Verdict};
 use super::detect::score;
 use super::expression::Expression;
+use super::merge::Rules;
 use super::policy::{Policies, Question};
 use super::resolver::{Prepared, resolve};
 use crate::crdt::Resolver;
@@ -86,6 +87,13 @@ impl Judge {
         };
         for (name, settings) in &schema.settings {
             settings.expr.as_deref().map_or(Ok(()), |text| try_parse(format!("field `{name}`"), text))?;
+            if let Some(merge) = &settings.merge {
+                Rules::parse(&merge.to_string()).map_err(|error| BadExpression {
+                    place: format!("field `{name}`"),
+                    text: "merge".to_owned(),
+                    cause: error.to_string(),
+                })?;
+            }
         }
         for rule in &schema.rules {
             let place = || format!("rule `{}`", rule.name);
@@ -140,7 +148,7 @@ impl Judge {
             settlements.push(Settlement { field: register.clone(), resolver, verdict, policy, failed, score });
         }
         for settlement in &settlements {
-            if let Verdict::Settled(value) = &settlement.verdict {
+            if let Some(value) = settlement.verdict.value() {
                 put(&mut view.fields, &settlement.field, value.clone());
             }
         }
@@ -252,7 +260,7 @@ mod tests {
             &mut view,
             in_force(),
         );
-        assert!(matches!(told[0].verdict, Verdict::Settled(_)), "{:?}", told[0].verdict);
+        assert!(told[0].verdict.value().is_some(), "{:?}", told[0].verdict);
         view.fields["f"].clone()
     }
 
@@ -298,6 +306,32 @@ mod tests {
         assert_eq!(settled("\"union\"", None, &[json!(2), json!([1])]), json!([1, 2]));
         let (newer, older) = (json!({"a": 1, "in": {"x": 1}}), json!({"a": 2, "b": 3, "in": {"y": 2}}));
         assert_eq!(settled("\"deep_merge\"", None, &[newer, older]), json!({"a": 1, "b": 3, "in": {"x": 1, "y": 2}}));
+    }
+
+    #[test]
+    fn three_way_keeps_both_changes_and_names_the_one_that_lost() {
+        let base = json!({"image": "web:1", "replicas": 2, "ports": [{"name": "http", "port": 80}]});
+        let (mut scaled, mut upgraded) = (base.clone(), base.clone());
+        scaled["replicas"] = json!(5);
+        scaled["image"] = json!("web:0");
+        upgraded["image"] = json!("web:2");
+        let rules = "\"three_way\"\nmerge = { strategies = { replicas = \"max\" } }";
+        let judge = judge(&format!("[fields.f]\ntype = \"contested\"\nresolver = {rules}"));
+        let mut view = contested("f", Some(base.clone()), &[upgraded, scaled]);
+        let told = judge.settle("things/1", &mut view, in_force()).remove(0).verdict;
+        let Verdict::Merged(_, lost) = told else { panic!("{told:?}") };
+        assert_eq!(
+            (view.fields["f"]["image"].clone(), view.fields["f"]["replicas"].clone()),
+            (json!("web:2"), json!(5))
+        );
+        assert_eq!((lost[0].path.as_str(), &lost[0].lost), ("image", &Some(json!("web:0"))));
+        assert!(
+            matches!(verdict("\"three_way\"", &[json!(1), json!(2)]), Verdict::Unable(_)),
+            "without a base it says so"
+        );
+        let wrong =
+            Schema::parse("[fields.f]\ntype = \"contested\"\nresolver = \"three_way\"\nmerge = { lists = 3 }").unwrap();
+        assert!(Judge::check(&wrong).unwrap_err().to_string().starts_with("field `f`: "));
     }
 
     #[test]

@@ -2,10 +2,11 @@
 
 use automerge::transaction::Transactable;
 use automerge::{ActorId, AutoCommit, AutomergeError, ObjType, ROOT, ReadDoc};
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 
-use super::case::{Case, Verdict};
+use super::case::{Case, Lost, Verdict};
 use super::choosing::unknown_base;
+use super::merge::{Change, Rules, Side, merge};
 use crate::crdt::Value;
 
 /// The elements of all arrays, each once, in the order of values. A value that is no array counts as one element.
@@ -22,33 +23,42 @@ pub fn union(case: &Case<'_>) -> Verdict {
     Verdict::Settled(elements.into_iter().map(Value::into_json).collect())
 }
 
-/// Objects key by key; where two siblings differ in anything else, the newer one's value.
-pub fn deep_merge(case: &Case<'_>) -> Verdict {
-    let mut merged: Option<Json> = None;
-    for value in case.values() {
-        match &mut merged {
-            None => merged = Some(value.clone()),
-            Some(newer) => fill_in(newer, value),
-        }
-    }
-    merged.map_or_else(|| Verdict::Unable("there is no value".into()), Verdict::Settled)
+/// Objects key by key, as if nothing had been before them; where two siblings differ in anything else, the rules say.
+pub fn deep_merge(case: &Case<'_>, rules: &Rules) -> Verdict {
+    merge_over(case, None, rules)
 }
 
-/// Adds to `newer` what only `older` has. JSON that came in is nested no deeper than its parser allows.
-fn fill_in(newer: &mut Json, older: &Json) {
-    let (Json::Object(newer), Json::Object(older)) = (newer, older) else { return };
-    for (key, value) in older {
-        match newer.get_mut(key) {
-            Some(present) => fill_in(present, value),
-            None => drop(newer.insert(key.clone(), value.clone())),
-        }
+/// What each sibling changed of the value before them, together.
+pub fn three_way(case: &Case<'_>, rules: &Rules) -> Verdict {
+    match case.base() {
+        Some(base) => merge_over(case, Some(base), rules),
+        None => unknown_base("three_way"),
     }
-    sort(newer);
 }
 
-/// An object's members come in the order of their keys, whatever order they were merged in.
-fn sort(members: &mut Map<String, Json>) {
-    members.sort_keys();
+fn merge_over(case: &Case<'_>, base: Option<&Json>, rules: &Rules) -> Verdict {
+    let sides: Vec<Side<'_>> =
+        case.values().zip((0..case.siblings.len() as u64).rev()).map(|(value, rank)| Side { value, rank }).collect();
+    let change = |change: Change| match change {
+        Change::Set(value) => Some(value),
+        Change::Removed => None,
+    };
+    match merge(base, &sides, rules, case.holds) {
+        Ok(merged) => {
+            let dots = |sides: Vec<usize>| {
+                sides.iter().filter_map(|side| case.siblings.get(*side)).map(|sibling| sibling.dot.clone()).collect()
+            };
+            let lost = merged.overruled.into_iter().map(|lost| Lost {
+                path: lost.path.to_string(),
+                kept: change(lost.kept),
+                lost: change(lost.lost),
+                dots: dots(lost.sides),
+                why: lost.why.to_string(),
+            });
+            Verdict::Merged(merged.value, lost.collect())
+        }
+        Err(error) => Verdict::Unable(error.to_string()),
+    }
 }
 
 /// Every sibling's edits of the text before them, each where it was made.

@@ -1,7 +1,7 @@
 //! Floor 3: what a CRDT cannot settle, settled in the open.
 //!
 //! Concurrent writes of a contested register leave *siblings*. A [`case`] is one such register as resolvers see it, a
-//! [`resolver`] makes a value of it: by [`choosing`] one, by [`merging`] all, or by an [`expression`].
+//! [`resolver`] makes a value of it: by [`choosing`] one, by [`merging`] all (objects and lists with [`merge`](mod@merge)), or by an [`expression`].
 //!
 //! Which resolver a register has is said by its schema, or by a [`policy`]; a [`judge`] is both made ready for use. What
 //! it finds, in siblings and by the schema's rules, are the conflicts: see [`detect`].
@@ -14,6 +14,7 @@ pub mod choosing;
 pub mod detect;
 pub mod expression;
 pub mod judge;
+pub mod merge;
 pub mod merging;
 pub mod policy;
 pub mod resolver;

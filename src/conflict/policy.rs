@@ -23,6 +23,7 @@ use serde_json::{Value as Json, json};
 use super::case::{Case, Customs, Verdict};
 use super::detect::score;
 use super::expression::Expression;
+use super::merge::Rules;
 use super::resolver::{Prepared, resolve};
 use crate::crdt::Resolver;
 use crate::document::Sibling;
@@ -122,6 +123,10 @@ impl Policy {
                 let first = expression.lines().next().unwrap_or_default();
                 parsed.map_err(|error| at(first, format!("rule `{}`: {error}", rule.name)))?;
             }
+            if let Some(merge) = &rule.settings.merge {
+                let parsed = Rules::parse(&merge.to_string());
+                parsed.map_err(|error| at("merge", format!("rule `{}`: {error}", rule.name)))?;
+            }
         }
         Ok(())
     }
@@ -199,7 +204,7 @@ impl Policy {
         });
         let done = choice.map(|choice| (choice.rule.to_owned(), resolve(&case, choice.resolver, choice.prepared)));
         let (value, cause) = match &done {
-            Some((_, (_, Verdict::Settled(value)))) => (Some(value.clone()), None),
+            Some((_, (_, Verdict::Settled(value) | Verdict::Merged(value, _)))) => (Some(value.clone()), None),
             Some((_, (_, Verdict::Unable(cause)))) => (None, Some(cause.clone())),
             Some((_, (_, Verdict::Waits(_)))) => (None, Some("it waits for somebody".to_owned())),
             None => (None, Some("no rule fits".to_owned())),

@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 
 use super::case::{Case, For, Verdict};
 use super::expression::Expression;
+use super::merge::Rules;
 use super::{choosing, merging};
 use crate::crdt::Resolver;
 use crate::document::settings::Settings;
@@ -19,12 +20,15 @@ pub struct Prepared {
     pub settings: Settings,
     /// `None` where `expr` does not parse in this version.
     pub expression: Option<Expression>,
+    /// Of merges; the defaults where they do not parse in this version.
+    pub merge: Rules,
 }
 
 impl Prepared {
     pub fn of(settings: &Settings) -> Self {
         let expression = settings.expr.as_deref().and_then(|text| Expression::parse(text).ok());
-        Self { settings: settings.clone(), expression }
+        let merge = settings.merge.as_ref().and_then(|json| Rules::parse(&json.to_string()).ok());
+        Self { settings: settings.clone(), expression, merge: merge.unwrap_or_default() }
     }
 }
 
@@ -51,11 +55,11 @@ fn resolve_with(case: &Case<'_>, resolver: Resolver, prepared: &Prepared) -> Ver
         Resolver::Max => choosing::largest(case, Ordering::Greater),
         Resolver::Min => choosing::largest(case, Ordering::Less),
         Resolver::Union => merging::union(case),
-        Resolver::DeepMerge => merging::deep_merge(case),
+        Resolver::DeepMerge => merging::deep_merge(case, &prepared.merge),
         Resolver::Priority => choosing::priority(case, settings),
         Resolver::Prioritize => choosing::prioritize(case, settings),
         Resolver::Discard => choosing::discard(case),
-        Resolver::ThreeWay => Verdict::Unable("three_way is not built yet".into()),
+        Resolver::ThreeWay => merging::three_way(case, &prepared.merge),
         Resolver::Text => merging::text(case),
         Resolver::Rollback => choosing::rollback(case),
         Resolver::Expr => match &prepared.expression {

@@ -299,7 +299,7 @@ fn chosen(replica: &Replica, conflict: &Conflict, resolution: &Resolution) -> Re
                 customs: &Customs::default(),
             };
             match resolve(&case, *resolver, &Prepared::default()).1 {
-                Verdict::Settled(value) => Ok(value),
+                Verdict::Settled(value) | Verdict::Merged(value, _) => Ok(value),
                 Verdict::Unable(cause) => Err(ResolveError::Unable { resolver: *resolver, cause }),
                 Verdict::Waits(_) => {
                     Err(ResolveError::Unable { resolver: *resolver, cause: "it leaves it to somebody".to_owned() })

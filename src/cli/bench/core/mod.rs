@@ -14,6 +14,7 @@ mod codec;
 mod disk;
 mod fixture;
 mod memory;
+mod merge;
 pub mod meter;
 mod ops;
 mod reads;
@@ -31,6 +32,7 @@ pub const GROUPS: &[(&str, Measure)] = &[
     ("codec", codec::measure),
     ("ops", ops::measure),
     ("reads", reads::measure),
+    ("merge", merge::measure),
     ("writes", writes::measure),
     ("catchup", catchup::measure),
     #[cfg(feature = "node")]
