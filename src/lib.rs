@@ -46,6 +46,7 @@
 //! | [`clock`] | ids, dots, version vectors, hybrid time |
 //! | [`crdt`] | the field types |
 //! | [`document`] | cells, documents, schemas, batches, the codec |
+//! | [`history`] | the audit: what was found and decided here, provably whole |
 //! | [`engine`] | the replica: inputs and a time go in, outputs come out |
 //! | [`sim`] | the same replica under virtual time, faults and oracles |
 //! | `store`, `net`, `telemetry` | disks; links; logs and metrics |
@@ -59,6 +60,7 @@ pub mod engine;
 #[cfg(any(test, feature = "mutants"))]
 #[doc(hidden)]
 pub mod fuzz;
+pub mod history;
 pub mod sim;
 
 #[cfg(feature = "node")]
