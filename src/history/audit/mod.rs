@@ -12,31 +12,53 @@
 //! | [`chain`], [`row`] | appending, resuming, and where the bytes lie |
 //! | [`anchor`], [`retention`] | signed heads; forgetting old records without losing the proof |
 //! | [`verify`](mod@verify), [`walk`], [`finding`] | looking for what was deleted, edited, exchanged or cut off |
+//! | [`index`], [`query`] | finding records again |
+//! | [`survey`], [`tally`] | hotspots, recurring and flapping conflicts, who settled what |
+//! | [`mark`] | clocks one could go back to |
+//! | [`export`], [`import`], [`archive`] | JSON lines, and the chains of other nodes |
 //!
 //! The story starts in [`chain`]. What a chain can prove and what it cannot is told in `docs/audit.md`.
 
 pub mod anchor;
+pub mod archive;
 pub mod chain;
 pub mod detail;
+pub mod export;
 pub mod finding;
 mod hash;
+pub mod import;
+pub mod index;
 pub mod kind;
+mod line;
+pub mod mark;
 #[cfg(test)]
 mod mutations;
+pub mod query;
 pub mod record;
 pub mod retention;
 pub mod row;
+#[cfg(test)]
+mod speed;
+pub mod survey;
+pub mod tally;
 pub mod verify;
 pub mod walk;
 #[cfg(test)]
 mod world;
 
 pub use anchor::{Anchor, Check, Sign};
+pub use archive::Archive;
 pub use chain::{Chain, Head};
+pub use export::export;
 pub use finding::{Finding, Report};
 pub use hash::Hash;
+pub use import::{ImportError, Imported, import};
+pub use index::Index;
 pub use kind::Kind;
+pub use mark::{Mark, RollbackPoint, rollback_points};
+pub use query::{Page, Query};
 pub use record::{Entry, Record, RecordRef};
 pub use retention::{Base, Retention};
 pub use row::Row;
+pub use survey::{Survey, Window};
 pub use verify::verify;
