@@ -169,13 +169,9 @@ mod tests {
         import(&mut archive, &bob, &mut disk).unwrap();
         assert_eq!(archive.shelves()[&bob.node()].span(), (9, 11));
         assert!(Archive::load(World::new().node(), &disk, &check, |_, _| {}).1.values().all(Report::is_whole));
+        (1..3).for_each(|n| bob.append(entry(n)));
         let beyond = bob.anchor();
-        bob.append(entry(1));
-        bob.append(entry(2));
-        bob.anchor();
-        bob.append(entry(3));
-        let _ = beyond;
-        bob.cut(&bob.anchors[2].clone());
+        bob.cut(&beyond);
         assert_eq!(
             import(&mut archive, &bob, &mut disk),
             Err(ImportError::NotBeyond { held: 10 }),

@@ -20,32 +20,39 @@ pub struct ExportError {
 }
 
 /// Lines without their line ends: a header, the anchors, the records, an end.
-pub struct Export<I: Iterator> {
+pub struct Export<'a, I: Iterator> {
     node: NodeId,
     rows: Peekable<I>,
-    anchors: std::vec::IntoIter<Anchor>,
+    anchors: std::slice::Iter<'a, Anchor>,
     records: u64,
     last: Option<Hash>,
     began: bool,
     ended: bool,
 }
 
-impl<I: Iterator> fmt::Debug for Export<I> {
+impl<I: Iterator> fmt::Debug for Export<'_, I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Export").field("node", &self.node).field("records", &self.records).finish_non_exhaustive()
     }
 }
 
 /// Exports the rows of `node`'s chain, in the order of their keys, with the anchors that others hold of it.
-pub fn export<K: AsRef<[u8]>, V: AsRef<[u8]>, R>(node: NodeId, rows: R, anchors: &[Anchor]) -> Export<R::IntoIter>
+pub fn export<K: AsRef<[u8]>, V: AsRef<[u8]>, R>(node: NodeId, rows: R, anchors: &[Anchor]) -> Export<'_, R::IntoIter>
 where
     R: IntoIterator<Item = (K, V)>,
 {
-    let anchors = anchors.to_vec().into_iter();
-    Export { node, rows: rows.into_iter().peekable(), anchors, records: 0, last: None, began: false, ended: false }
+    Export {
+        node,
+        rows: rows.into_iter().peekable(),
+        anchors: anchors.iter(),
+        records: 0,
+        last: None,
+        began: false,
+        ended: false,
+    }
 }
 
-impl<K: AsRef<[u8]>, V: AsRef<[u8]>, I: Iterator<Item = (K, V)>> Iterator for Export<I> {
+impl<K: AsRef<[u8]>, V: AsRef<[u8]>, I: Iterator<Item = (K, V)>> Iterator for Export<'_, I> {
     type Item = Result<String, ExportError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -63,7 +70,7 @@ impl<K: AsRef<[u8]>, V: AsRef<[u8]>, I: Iterator<Item = (K, V)>> Iterator for Ex
     }
 }
 
-impl<K: AsRef<[u8]>, V: AsRef<[u8]>, I: Iterator<Item = (K, V)>> Export<I> {
+impl<K: AsRef<[u8]>, V: AsRef<[u8]>, I: Iterator<Item = (K, V)>> Export<'_, I> {
     fn header(&mut self) -> String {
         let base = self.rows.next_if(|(key, _)| key.as_ref() == BASE_KEY);
         let base = base.map(|(_, bytes)| to_hex(bytes.as_ref()));

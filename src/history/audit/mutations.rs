@@ -275,6 +275,9 @@ fn a_chain_of_another_node_or_a_foreign_anchor_does_not_pass() {
     assert_eq!(found.findings, [Finding::Unlinked { index: 0 }]);
     let found = verify(bob.node(), &bob.rows, &alice.anchors[..1], &check);
     assert_eq!(found.findings, [Finding::RefusedAnchor { index: 8 }]);
+    let claimed = Anchor::sign(bob.node(), 4, bob.chain.head().unwrap().hash, 0, &alice.signer.sign());
+    let found = verify(bob.node(), &bob.rows, &[claimed], &check);
+    assert_eq!((found.findings, found.proven), (vec![Finding::RefusedAnchor { index: 4 }], vec![]));
     let two = Anchor::sign(bob.node(), 2, [1; 32], 0, &bob.signer.sign());
     let other = Anchor::sign(bob.node(), 2, [2; 32], 0, &bob.signer.sign());
     assert!(verify(bob.node(), &bob.rows, &[two, other], &check).findings.contains(&Finding::Forked { index: 2 }));

@@ -193,6 +193,20 @@ mod tests {
     }
 
     #[test]
+    fn each_condition_picks_what_it_names() {
+        let world = World::with(12);
+        let found = |query: Query| all(&world, &index_of(&world, 100), &Query { limit: 5, ..query });
+        assert_eq!(found(Query { conflict: Some("c3".into()), ..Query::default() }), [6, 7]);
+        assert_eq!(found(Query { document: Some("vms/vm-2".into()), ..Query::default() }), [2, 9]);
+        assert_eq!(found(Query { document_prefix: Some("vms/vm-4".into()), ..Query::default() }), [4, 11]);
+        assert_eq!(found(Query { field: Some("owner".into()), ..Query::default() }), [1, 3, 5, 7, 9, 11]);
+        assert_eq!(found(Query { actor: Some("bob".into()), newest_first: true, ..Query::default() }), [11, 8, 5, 2]);
+        assert_eq!(found(Query { kinds: vec![Kind::Voted, Kind::Detected], ..Query::default() }), [0, 2, 9, 11]);
+        let times = Query { from_ms: Some(1_030), until_ms: Some(1_050), ..Query::default() };
+        assert_eq!(found(times), [3, 4], "the first millisecond counts, the last does not");
+    }
+
+    #[test]
     fn a_page_is_bounded_in_records_bytes_and_rows_read() {
         let mut world = World::with(PAGE_RECORDS_MAX as u64 + 5);
         let read = |world: &World, at: u64| world.rows.get(&key_of(at)[..]).cloned();

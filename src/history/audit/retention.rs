@@ -113,6 +113,8 @@ mod tests {
         assert!(!Base { anchor: anchor(6), ..base }.verify(&check));
         assert!(!Base { cut_at_ms: 8, ..base }.verify(&check));
         assert!(!Base::sign(anchor(5), 7, &mallory.sign()).verify(&check));
+        let unsigned = Anchor { signature: [0; 64], ..anchor(5) };
+        assert!(!Base::sign(unsigned, 7, &alice.sign()).verify(&check));
     }
 
     #[test]
