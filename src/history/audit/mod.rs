@@ -37,8 +37,6 @@ pub mod query;
 pub mod record;
 pub mod retention;
 pub mod row;
-#[cfg(test)]
-mod speed;
 pub mod survey;
 pub mod tally;
 pub mod verify;

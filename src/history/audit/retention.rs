@@ -69,12 +69,12 @@ impl Base {
 pub struct Retention {
     /// Records anchored longer ago may go. Twice as long as it takes people to ask.
     pub keep_ms: u64,
-    /// Beyond so many records the oldest go, however young. A record takes about 300 bytes on disk.
+    /// Beyond so many records the oldest go, however young. A record takes 140 bytes and its detail.
     pub records_max: u64,
 }
 
 impl Default for Retention {
-    /// A year, and two million records: 600 MB.
+    /// A year, and two million records: about 500 MB.
     fn default() -> Self {
         Self { keep_ms: 365 * 24 * 3_600_000, records_max: 2_000_000 }
     }
