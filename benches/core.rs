@@ -4,7 +4,7 @@
 //! A name after `--` picks cases. `FOLKMOOT_BENCH=table` prints the plain table instead.
 
 // What the cases import from `crate`, wherever they are compiled.
-use folkmoot::{clock, conflict, crdt, document, engine};
+use folkmoot::{clock, conflict, crdt, document, engine, history};
 #[cfg(feature = "node")]
 use folkmoot::{node, store};
 

@@ -47,6 +47,7 @@
 //! | [`crdt`] | the field types |
 //! | [`document`] | cells, documents, schemas, batches, the codec |
 //! | [`conflict`] | what becomes of concurrent values |
+//! | [`history`] | values that were overruled; what was found and decided here, provably whole |
 //! | [`engine`] | the replica: inputs and a time go in, outputs come out |
 //! | [`sim`] | the same replica under virtual time, faults and oracles |
 //! | `store`, `net`, `telemetry` | disks; links; logs and metrics |

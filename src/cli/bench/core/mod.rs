@@ -6,6 +6,7 @@
 //! `benches/core.rs` includes this directory by its path, so the cases that need no disk build without the node: they
 //! name nothing above floor 5.
 
+mod audit;
 pub mod bench;
 mod catchup;
 mod clocks;
@@ -35,6 +36,7 @@ pub const GROUPS: &[(&str, Measure)] = &[
     ("merge", merge::measure),
     ("writes", writes::measure),
     ("catchup", catchup::measure),
+    ("audit", audit::measure),
     #[cfg(feature = "node")]
     ("disk", disk::measure),
 ];
