@@ -46,6 +46,7 @@
 //! | [`clock`] | ids, dots, version vectors, hybrid time |
 //! | [`crdt`] | the field types |
 //! | [`document`] | cells, documents, schemas, batches, the codec |
+//! | [`conflict`] | advice on how to settle what did not merge |
 //! | [`engine`] | the replica: inputs and a time go in, outputs come out |
 //! | [`sim`] | the same replica under virtual time, faults and oracles |
 //! | `store`, `net`, `telemetry` | disks; links; logs and metrics |
@@ -53,6 +54,7 @@
 //! | `api`, `cli` | HTTP; the command |
 
 pub mod clock;
+pub mod conflict;
 pub mod crdt;
 pub mod document;
 pub mod engine;

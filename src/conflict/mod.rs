@@ -1,0 +1,3 @@
+//! Floor 3: conflicts, and what settles them.
+
+pub mod advisor;
