@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::case::Decision;
-use super::model::{Advice, Model};
+use super::model::{Advice, Model, Why};
 use super::strategy::Strategy;
 
 /// Bins of confidence, each a tenth wide.
@@ -21,7 +21,7 @@ pub struct Evaluation {
     pub answered: usize,
     pub right: usize,
     pub per_strategy: BTreeMap<Strategy, OfStrategy>,
-    pub calibration: Calibration,
+    pub calibration: Reliability,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
@@ -36,7 +36,7 @@ pub struct OfStrategy {
 
 /// How far confidence is from being right, over all decisions on fields that the model knows, answered or not.
 #[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct Calibration {
+pub struct Reliability {
     /// Expected calibration error: the mean gap between confidence and the share that was right, by bins of a tenth
     /// (Naeini, Cooper and Hauskrecht, 2015).
     pub expected_error: f64,
@@ -95,7 +95,7 @@ pub fn evaluate(model: &Model, decisions: &[Decision]) -> Evaluation {
         }
         guesses.extend(Guess::of(model, &advice, decision));
     }
-    let calibration = calibration(&guesses);
+    let calibration = reliability(&guesses);
     let (decisions, not_later) = (later.len(), decisions.len() - later.len());
     Evaluation { decisions, not_later, answered, right, per_strategy, calibration }
 }
@@ -109,7 +109,6 @@ struct Guess {
 impl Guess {
     /// `None` for a field that the model does not know: there it has no confidence at all.
     fn of(model: &Model, advice: &Advice, decision: &Decision) -> Option<Self> {
-        use super::model::Why;
         if matches!(advice, Advice::Abstain(Why::NeverSeen { .. })) {
             return None;
         }
@@ -119,11 +118,11 @@ impl Guess {
     }
 }
 
-fn calibration(guesses: &[Guess]) -> Calibration {
+fn reliability(guesses: &[Guess]) -> Reliability {
     let answered = bins(guesses.iter().filter(|guess| guess.answered));
     let bins = bins(guesses.iter());
     let (expected_error, expected_error_answered) = (expected_error(&bins), expected_error(&answered));
-    Calibration { expected_error, expected_error_answered, bins }
+    Reliability { expected_error, expected_error_answered, bins }
 }
 
 fn bins<'a>(guesses: impl Iterator<Item = &'a Guess>) -> Vec<Bin> {
@@ -144,4 +143,43 @@ fn expected_error(bins: &[Bin]) -> f64 {
     let all: usize = bins.iter().map(|bin| bin.decisions).sum();
     let gap = |bin: &Bin| (bin.confidence * bin.decisions as f64 - bin.right as f64).abs();
     bins.iter().map(gap).sum::<f64>() / all.max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::simulated::{self, BY_FIELD};
+    use super::super::{Options, train};
+    use super::*;
+
+    #[test]
+    fn only_decisions_later_than_the_training_count() {
+        let decisions = simulated::decisions(BY_FIELD, 400, 0.05, 3);
+        let (earlier, later) = split_by_time(decisions.clone(), 0.25);
+        assert_eq!((earlier.len(), later.len()), (300, 100));
+        let model = train(&earlier, 1, &Options::default()).unwrap();
+        let evaluation = evaluate(&model, &decisions);
+        assert_eq!((evaluation.decisions, evaluation.not_later), (100, 300));
+        assert_eq!(Evaluation { not_later: 0, ..evaluation }, evaluate(&model, &later));
+    }
+
+    #[test]
+    fn decisions_of_one_time_are_not_torn_apart() {
+        let mut decisions = simulated::decisions(BY_FIELD, 10, 0.0, 3);
+        decisions[5..9].iter_mut().for_each(|decision| decision.at_ms = 7);
+        decisions[..5].iter_mut().for_each(|decision| decision.at_ms = 1);
+        let (earlier, later) = split_by_time(decisions, 0.4);
+        assert_eq!((earlier.len(), later.len()), (9, 1));
+        assert_eq!(split_by_time(Vec::new(), 0.4), (vec![], vec![]));
+    }
+
+    #[test]
+    fn the_expected_error_is_the_gap_between_confidence_and_being_right() {
+        let guess = |confidence, right| Guess { confidence, right, answered: confidence >= 0.8 };
+        let told = [guess(0.95, true), guess(0.95, false), guess(0.55, true), guess(0.55, true)];
+        let seen = reliability(&told);
+        // Half of two at 0.95 were right, and two of two at 0.55.
+        assert!((seen.expected_error - (0.45 * 2.0 + 0.45 * 2.0) / 4.0).abs() < 1e-9, "{seen:?}");
+        assert!((seen.expected_error_answered - 0.45).abs() < 1e-9, "{seen:?}");
+        assert_eq!(seen.bins[9].decisions, 2);
+    }
 }

@@ -59,3 +59,22 @@ pub fn explain(model: &Model, case: &Case) -> Explanation {
         against_it: against_it.into_iter().take(VOICES_MAX).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::simulated::{self, CAUTIOUS};
+    use super::super::{Options, Severity, train};
+    use super::*;
+
+    #[test]
+    fn what_an_operator_goes_by_is_told() {
+        let model = train(&simulated::decisions(CAUTIOUS, 1000, 0.05, 5), 1, &Options::default()).unwrap();
+        let case = Case { severity: Severity::Critical, ..simulated::case() };
+        let told = explain(&model, &case);
+        assert_eq!(told.nearest, Some(Strategy::Manual));
+        assert_eq!(told.for_it[0].feature, "severity=critical");
+        assert!(told.for_it.iter().all(|voice| voice.weight > 0.0) && told.for_it.len() <= VOICES_MAX);
+        assert!(told.against_it.iter().all(|voice| voice.weight < 0.0));
+        assert_ne!(told.rather_than, told.nearest);
+    }
+}

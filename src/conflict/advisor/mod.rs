@@ -31,7 +31,7 @@ mod tests;
 pub mod training;
 
 pub use case::{Case, Decision, Kind, Malformed, Severity};
-pub use evaluation::{Calibration, Evaluation, evaluate, split_by_time};
+pub use evaluation::{Evaluation, Reliability, evaluate, split_by_time};
 pub use explanation::{Explanation, Voice, explain};
 pub use habit::Habits;
 pub use model::{ANSWER_FROM, Advice, Model, Unreadable, Why};

@@ -35,8 +35,17 @@ pub struct Model {
     pub(super) strategies: Vec<Strategy>,
     /// One row for each strategy and a last one for everything else: a weight for each feature, then the bias.
     pub(super) weights: Vec<Vec<i32>>,
+    pub(super) calibration: Calibration,
+}
+
+/// From scores to confidence, in thousandths.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Calibration {
     /// Scores are divided by it. Above 1 the bare model was too sure of itself.
-    pub(super) temperature: u32,
+    pub temperature: u32,
+    /// The share of decisions that follow no habit: slips, moods, what no feature tells.
+    pub slips: u32,
 }
 
 /// What a model was made from.
@@ -124,7 +133,8 @@ impl Model {
             (self.weights.len() == self.strategies.len() + 1, "it lacks weights, or has some too many"),
             (self.weights.iter().all(|row| row.len() == self.features.len() + 1), "a row of weights is cut"),
             (self.weights.iter().flatten().all(|w| (-WEIGHT_MAX..=WEIGHT_MAX).contains(w)), "a weight is too large"),
-            ((1..=WEIGHT_MAX as u32).contains(&self.temperature), "its temperature is out of bounds"),
+            ((1..=WEIGHT_MAX as u32).contains(&self.calibration.temperature), "its temperature is out of bounds"),
+            (self.calibration.slips <= UNIT as u32, "it slips more often than always"),
         ];
         sound.iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, what)| Err(what))
     }
@@ -163,12 +173,11 @@ impl Model {
         shares.into_iter().enumerate().fold(first, |best, next| if next.1 > best.1 { next } else { best })
     }
 
-    /// Scores after the temperature, made shares; and none above what the held-out decisions can bear out.
     fn confidences(&self, case: &Case) -> Vec<f64> {
         let features = self.known(case);
-        let scale = UNIT * (f64::from(self.temperature) / UNIT);
-        let mut shares: Vec<f64> = self.weights.iter().map(|row| score(row, &features) / scale).collect();
-        softmax(&mut shares);
+        let mut shares: Vec<f64> = self.weights.iter().map(|row| score(row, &features) / UNIT).collect();
+        self.calibration.apply(&mut shares);
+        // None above what the held-out decisions can bear out.
         let cap = most_sure(self.origin.held_out);
         shares.iter_mut().for_each(|share| *share = share.min(cap));
         shares
@@ -186,6 +195,27 @@ impl Model {
     fn index(&self, feature: &str) -> Option<usize> {
         self.features.binary_search_by(|known| known.as_str().cmp(feature)).ok()
     }
+}
+
+impl Calibration {
+    pub const NONE: Self = Self { temperature: UNIT as u32, slips: 0 };
+
+    /// Scores of the classes become shares of one. A slip is as likely to be any one strategy as any other.
+    pub(super) fn apply(self, scores: &mut [f64]) {
+        let temperature = f64::from(self.temperature) / UNIT;
+        scores.iter_mut().for_each(|score| *score /= temperature);
+        softmax(scores);
+        let slips = f64::from(self.slips) / UNIT;
+        let rest = scores.len().saturating_sub(1);
+        for (class, share) in scores.iter_mut().enumerate() {
+            *share = (1.0 - slips) * *share + slips * strategies_in(class, rest) / Strategy::ALL.len() as f64;
+        }
+    }
+}
+
+/// Strategies that a class stands for, of the classes before the rest and the rest itself.
+pub(super) fn strategies_in(class: usize, rest: usize) -> f64 {
+    if class == rest { Strategy::ALL.len().saturating_sub(rest) as f64 } else { 1.0 }
 }
 
 /// The rule of succession (Laplace): of `n` held-out decisions, all foretold, no more than this may be concluded.
@@ -212,7 +242,7 @@ mod tests {
             features: vec![field_feature(&simulated::case()), "kind=number".into()],
             strategies: vec![Strategy::LastWriter, Strategy::Max],
             weights: vec![vec![500, -900, 0], vec![0, 2500, -100], vec![0, 0, -2000]],
-            temperature: 900,
+            calibration: Calibration { temperature: 900, slips: 20 },
         }
     }
 
@@ -223,7 +253,7 @@ mod tests {
         assert_eq!(confidences, BITS);
     }
 
-    const BITS: [u64; 3] = [4586263522146880764, 4606736535121342200, 4574901524135418810];
+    const BITS: [u64; 3] = [4586363183798621888, 4606579166039443562, 4582556584221132037];
 
     #[test]
     fn a_model_is_read_back_from_its_text() {
@@ -232,14 +262,15 @@ mod tests {
 
     #[test]
     fn an_unsound_text_is_refused() {
-        let spoilt: [fn(&mut Model); 8] = [
+        let spoilt: [fn(&mut Model); 9] = [
             |model| model.version = 2,
             |model| model.features.reverse(),
             |model| model.strategies.clear(),
             |model| model.weights.truncate(2),
             |model| model.weights[1].truncate(1),
             |model| model.weights[0][0] = i32::MIN,
-            |model| model.temperature = 0,
+            |model| model.calibration.temperature = 0,
+            |model| model.calibration.slips = 1001,
             |model| model.strategies.swap(0, 1),
         ];
         for (at, spoil) in spoilt.iter().enumerate() {
@@ -255,7 +286,7 @@ mod tests {
     fn it_abstains_where_it_is_unsure_and_where_it_was_never_asked() {
         let case = simulated::case();
         assert!(matches!(model().advise(&case), Advice::Use { strategy: Strategy::Max, .. }));
-        let unsure = Model { temperature: 9000, ..model() };
+        let unsure = Model { calibration: Calibration { temperature: 9000, slips: 0 }, ..model() };
         let Advice::Abstain(why) = unsure.advise(&case) else { panic!("{unsure:?}") };
         assert!(why.to_string().contains("80 % are needed"), "{why}");
         let elsewhere = Case { field: "another".into(), ..case.clone() };
@@ -269,6 +300,7 @@ mod tests {
     fn few_held_out_decisions_bear_out_little() {
         let mut model = model();
         model.weights[1][2] = 99_000;
+        model.calibration.slips = 0;
         for (held_out, most) in [(0, 0.5), (3, 0.8), (98, 0.99)] {
             model.origin.held_out = held_out;
             assert_eq!(model.nearest(&simulated::case()), (1, most));

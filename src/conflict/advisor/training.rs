@@ -2,17 +2,19 @@
 //!
 //! A part of the latest decisions is held out; it decides two things. First, how far back to look: people change their
 //! habits, so models of the whole past, of its later half, quarter and so on are compared, and the one that foretells
-//! the held-out decisions best is kept. Second, how sure to be: the temperature under which the held-out decisions are
-//! likeliest (Guo et al., "On Calibration of Modern Neural Networks", 2017). The model is not fitted again on the
-//! held-out part, because then the temperature would belong to another model.
+//! the held-out decisions best is kept. Second, how sure to be: the temperature (Guo et al., "On Calibration of
+//! Modern Neural Networks", 2017) and the share of slips under which the held-out decisions are likeliest. The model is not fitted again on the
+//! held-out part, because then the calibration would belong to another model.
 
 use std::collections::BTreeMap;
 
 use super::case::Decision;
 use super::draw::Draw;
 use super::features::{Feature, features};
-use super::fit::{Problem, Row, softmax};
-use super::model::{FEATURES_MAX, Model, Origin, UNIT, VERSION, WEIGHT_MAX, most_sure, score};
+use super::fit::{Problem, Row};
+use super::model::{
+    Calibration, FEATURES_MAX, Model, Origin, UNIT, VERSION, WEIGHT_MAX, most_sure, score, strategies_in,
+};
 use super::strategy::Strategy;
 
 /// Fewer say more about chance than about habits.
@@ -23,8 +25,10 @@ pub const OF_A_STRATEGY_MIN: usize = 10;
 pub const DECISIONS_MAX: usize = 10_000;
 /// Decisions in which a feature must occur to be weighed. It is also what makes a field known.
 const OF_A_FEATURE_MIN: usize = 5;
-/// Temperatures tried, from 1/4 to 16, each 4 % above the one before.
-const TEMPERATURES: u32 = 96;
+/// Temperatures tried, from 1/4 to 8, each 9 % above the one before.
+const TEMPERATURES: u32 = 40;
+/// Shares of slips tried with each, in thousandths.
+const SLIPS: [u32; 10] = [0, 20, 40, 60, 80, 100, 130, 160, 200, 250];
 /// Windows tried, each half the one before.
 const WINDOWS_MAX: usize = 5;
 /// Of a shorter window, per held-out decision: below it, what looks better may be chance.
@@ -143,7 +147,7 @@ fn of_window(
         features: names.keys().map(|name| (*name).to_owned()).collect(),
         strategies: strategies.clone(),
         weights,
-        temperature: UNIT as u32,
+        calibration: Calibration::NONE,
     };
     let held: Vec<Held> = held.iter().map(|told| Held::of(&model, row(told), told)).collect();
     let loss = calibrate(&mut model, &held);
@@ -205,30 +209,28 @@ impl Held {
 
     /// How unlikely the choice was. The rest is shared out evenly among the strategies in it, so that a model that
     /// knows few of them gains nothing by it.
-    fn loss(&self, temperature: f64, cap: f64) -> f64 {
+    fn loss(&self, calibration: Calibration, cap: f64) -> f64 {
         if !self.known {
             return libm::log(Strategy::ALL.len() as f64);
         }
-        let mut shares: Vec<f64> = self.scores.iter().map(|score| score / temperature).collect();
-        softmax(&mut shares);
+        let mut shares = self.scores.clone();
+        calibration.apply(&mut shares);
         let rest = shares.len() - 1;
-        let sharing = if self.class == rest { (Strategy::ALL.len() - rest).max(1) } else { 1 };
         // What the cap takes from the surest is left to the others.
         let floor = (1.0 - cap) / shares.len() as f64;
-        -libm::log(shares[self.class].clamp(floor, cap) / sharing as f64)
+        -libm::log(shares[self.class].clamp(floor, cap) / strategies_in(self.class, rest).max(1.0))
     }
 }
 
-/// Sets the temperature under which the held-out decisions are likeliest, and tells the mean loss under it.
+/// Sets the calibration under which the held-out decisions are likeliest, and tells the mean loss under it.
 fn calibrate(model: &mut Model, held: &[Held]) -> f64 {
     let cap = most_sure(held.len());
-    let loss = |thousandths: u32| {
-        let temperature = f64::from(thousandths) / UNIT;
-        held.iter().map(|held| held.loss(temperature, cap)).sum::<f64>() / held.len().max(1) as f64
-    };
-    let temperatures = (0..=TEMPERATURES).map(|step| (250.0 * libm::exp2(f64::from(step) / 16.0)) as u32);
-    let tried = temperatures.map(|temperature| (loss(temperature), temperature));
-    let (least, best) = tried.min_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((0.0, UNIT as u32));
-    model.temperature = best;
+    let loss =
+        |calibration| held.iter().map(|held| held.loss(calibration, cap)).sum::<f64>() / held.len().max(1) as f64;
+    let temperatures = (0..=TEMPERATURES).map(|step| (250.0 * libm::exp2(f64::from(step) / 8.0)) as u32);
+    let tried = temperatures.flat_map(|temperature| SLIPS.map(|slips| Calibration { temperature, slips }));
+    let losses = tried.map(|calibration| (loss(calibration), calibration));
+    let (least, best) = losses.min_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((0.0, Calibration::NONE));
+    model.calibration = best;
     least
 }
