@@ -105,7 +105,8 @@ fn the_same_decisions_and_seed_make_the_same_model_in_any_order() {
     let model = train(&decisions, 1, &Options::default()).unwrap();
     decisions.reverse();
     assert_eq!(train(&decisions, 1, &Options::default()).unwrap().to_json(), model.to_json());
-    assert_ne!(train(&decisions, 2, &Options::default()).unwrap().to_json(), model.to_json());
+    // The seed draws what is held out.
+    assert_ne!(train(&decisions, 2, &Options::default()).unwrap().weights, model.weights);
 }
 
 #[test]

@@ -234,3 +234,27 @@ fn calibrate(model: &mut Model, held: &[Held]) -> f64 {
     model.calibration = best;
     least
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_gains_nothing_by_knowing_few_strategies() {
+        // One strategy and the rest, even: the rest is twelve strategies, of which one was chosen.
+        let of = |class, known| Held { scores: vec![0.0, 0.0], class, known }.loss(Calibration::NONE, 0.99);
+        assert!((of(0, true) - libm::log(2.0)).abs() < 1e-12);
+        assert!((of(1, true) - libm::log(24.0)).abs() < 1e-12);
+        assert!((of(0, false) - libm::log(13.0)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn half_of_the_recent_decisions_are_held_out_and_none_of_the_older() {
+        let drawn = held_out(1000, 1, 0.3);
+        assert_eq!(drawn.len(), 1000);
+        assert!(drawn[..700].iter().all(|out| !out));
+        assert_eq!(drawn[700..].iter().filter(|out| **out).count(), 150);
+        // Of few decisions, enough are recent to calibrate at all.
+        assert_eq!(held_out(50, 1, 0.3).iter().filter(|out| **out).count(), 20);
+    }
+}
