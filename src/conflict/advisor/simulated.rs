@@ -131,7 +131,7 @@ pub fn decisions(operator: Operator, count: usize, noise: f64, seed: u64) -> Vec
     story(|_, _| operator, count, noise, seed)
 }
 
-/// Of all five operators. `each_its_own`: an operator for each collection; else whoever is on duty.
+/// Of several operators. `each_its_own`: one of four for each collection; else whoever of all five is on duty.
 pub fn mixed(each_its_own: bool, count: usize, noise: f64, seed: u64) -> Vec<Decision> {
     let on_duty = |case: &Case, draw: &mut Draw| match (each_its_own, case.collection.as_str()) {
         (false, _) => OPERATORS[draw.index(OPERATORS.len())],

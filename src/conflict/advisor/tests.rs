@@ -23,7 +23,7 @@ fn figures() {
         for operator in OPERATORS {
             line(operator.name, noise, |seed| simulated::decisions(operator, 2000, noise, seed));
         }
-        line("all five, each with its own collections", noise, |seed| simulated::mixed(true, 2000, noise, seed));
+        line("four operators, each with its own collection", noise, |seed| simulated::mixed(true, 2000, noise, seed));
         line("all five, whoever is on duty", noise, |seed| simulated::mixed(false, 2000, noise, seed));
     }
 }
