@@ -4,11 +4,13 @@
 //! [`resolver`] makes a value of it: by [`choosing`] one, by [`merging`] all (objects and lists with [`merge`](mod@merge)), or by an [`expression`].
 //!
 //! Which resolver a register has is said by its schema, or by a [`policy`]; a [`judge`] is both made ready for use. What
-//! it finds, in siblings and by the schema's rules, are the conflicts: see [`detect`].
+//! it finds, in siblings and by the schema's rules, are the conflicts: see [`detect`]. An [`advisor`] learns from what people
+//! decided.
 //!
 //! Everything here is a function of replicated state: no clock, no liveness, no order of arrival. So every node that
 //! has seen the same writes settles them alike.
 
+pub mod advisor;
 pub mod case;
 pub mod choosing;
 pub mod detect;
