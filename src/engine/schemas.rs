@@ -165,12 +165,22 @@ impl Replica {
         self.judge_all(None);
     }
 
+    /// Policies may ask how many members there are.
+    fn recount_members(&mut self) -> Anew {
+        let members = self.members.present().count();
+        if std::mem::replace(&mut self.schemas.policies.members, members) == members || self.schemas.policies.is_empty()
+        {
+            return Anew::Nothing;
+        }
+        Anew::Everything
+    }
+
     /// Gives what has to be judged anew for it.
     fn reread(&mut self, name: &str) -> Anew {
         match name.split_once('/') {
             Some((super::member::COLLECTION, _)) => {
                 self.reread_member(name);
-                Anew::Nothing
+                self.recount_members()
             }
             Some((COLLECTION, collection)) => {
                 self.reread_schema(collection, name);

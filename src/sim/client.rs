@@ -14,6 +14,7 @@ use super::scenario::Workload;
 use super::trace::What;
 use super::workload::{COUNTER, Durability, Transaction, Workshop};
 use super::world::{Next, World};
+use crate::conflict::Conflict;
 use crate::engine::write::WriteError;
 use crate::engine::{Now, Replica};
 
@@ -22,6 +23,8 @@ pub struct Clients {
     workshop: Workshop,
     pub sessions: Vec<Session>,
     pub sums: Sums,
+    /// Conflicts that people settled, to be opened again.
+    pub decided: Vec<Conflict>,
     chance: Chance,
     gap_us: f64,
     until_us: u64,
@@ -35,6 +38,7 @@ impl Clients {
             workshop: Workshop::new(workload, seed),
             sessions: (0..workload.clients).map(session).collect(),
             sums: Sums::default(),
+            decided: Vec::new(),
             chance: Chance::of(seed, "clients"),
             gap_us: if workload.rate > 0.0 { 1e6 / workload.rate } else { f64::INFINITY },
             until_us: workload.until.us(),
@@ -67,10 +71,15 @@ impl World {
         if self.hosts[home].process.is_none() || self.hosts[home].paused || self.hosts[home].misdeed.is_some() {
             return;
         }
-        let Some(transaction) = transaction else { return };
+        let Some(mut transaction) = transaction else { return };
+        let deed = transaction.deed.and_then(|deed| self.plan_deed(home, deed));
+        transaction.writes.extend(deed.iter().map(|deed| deed.write.clone()));
         let documents: Vec<String> =
             transaction.writes.iter().map(|(address, _)| address.as_str().to_owned()).collect();
         self.transact(home, client, transaction, &documents);
+        if let Some(deed) = deed {
+            self.check_deed(home, deed);
+        }
         if reads && self.finding.is_none() {
             self.read_back(home, client, moves, &documents);
         }

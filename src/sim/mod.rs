@@ -26,7 +26,7 @@
 //! | [`scenario`], [`fault`], [`duration`] | what a file says |
 //! | [`plan`] | what one seed makes of it |
 //! | [`mod@run`] | the two acts, and what came of them |
-//! | `world`, `links`, `life`, `client` | the queue; the transport; processes and disks' answers; clients |
+//! | `world`, `links`, `life`, `client`, `deed` | the queue; the transport; processes and disks' answers; clients; people |
 //! | [`network`], [`disk`], [`host`], [`keys`], [`chance`] | the parts a world is made of |
 //! | `inject`, `hostile` | faults as they happen; a member that does what it must not |
 //! | [`workload`], `disputes` | what clients write |
@@ -39,6 +39,7 @@
 mod acquaint;
 pub mod chance;
 mod client;
+mod deed;
 pub mod disk;
 mod disputes;
 pub mod duration;

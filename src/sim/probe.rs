@@ -60,6 +60,8 @@ probes! {
     ConflictAcross, "documents break a rule together";
     ConflictWaits, "a conflict waits for somebody";
     ByPolicy, "a policy settles what a schema would have settled otherwise";
+    SettledByPerson, "a person settles a conflict";
+    Reopened, "... and takes that back";
     Overruled, "a value that was overruled is in the ledger";
 }
 

@@ -82,7 +82,17 @@ fn seeds_that_ever_failed_hold_now() {
 fn planted_bugs_are_found() {
     // A few of the quickest; `just mutants` runs all.
     let scenarios = scenarios();
-    for mutant in [Mutant::NoCausalWait, Mutant::FloorIgnored, Mutant::IncarnationReused, Mutant::AckBeforeDisk] {
+    let quickest = [
+        Mutant::NoCausalWait,
+        Mutant::FloorIgnored,
+        Mutant::IncarnationReused,
+        Mutant::AckBeforeDisk,
+        Mutant::ResolvedByArrival,
+        Mutant::LedgerForgets,
+        Mutant::JudgedBeyondClock,
+        Mutant::UnknownFieldLost,
+    ];
+    for mutant in quickest {
         let how = How { hooks: HookChoice { mutant: Some(mutant), rare: 0 }, ..How::default() };
         let found = (1..=5).any(|seed| scenarios.iter().any(|scenario| run(scenario, seed, how).finding.is_some()));
         assert!(found, "{}", mutant.name());

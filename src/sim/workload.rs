@@ -41,6 +41,10 @@ pub enum Kind {
     Load,
     /// Of a register that settles in one of every way there is.
     Dispute,
+    /// A person settles a conflict, as their node lists it.
+    Settle,
+    /// ... and takes that back.
+    Reopen,
     /// Another schema for those registers.
     Schema,
     /// A policy comes, changes or goes.
@@ -50,7 +54,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 25] = [
+    pub const ALL: [Kind; 27] = [
         Kind::Set,
         Kind::Incr,
         Kind::Count,
@@ -73,6 +77,8 @@ impl Kind {
         Kind::Unset,
         Kind::Load,
         Kind::Dispute,
+        Kind::Settle,
+        Kind::Reopen,
         Kind::Schema,
         Kind::Policy,
         Kind::Trace,
@@ -102,6 +108,8 @@ impl Kind {
             Kind::Unset => "unset",
             Kind::Load => "load",
             Kind::Dispute => "dispute",
+            Kind::Settle => "settle",
+            Kind::Reopen => "reopen",
             Kind::Schema => "schema",
             Kind::Policy => "policy",
             Kind::Trace => "trace",
@@ -138,6 +146,15 @@ pub struct Transaction {
     pub durability: Durability,
     /// What it adds to counters that are never deleted: document and amount.
     pub increments: Vec<(String, i64)>,
+    /// What is written depends on the conflicts that the client's node lists.
+    pub deed: Option<Deed>,
+}
+
+/// What a person does about a conflict.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Deed {
+    Settle,
+    Reopen,
 }
 
 /// What a real cluster did, step by step: the writes of each step are one transaction. A scenario that mixes in `trace`
@@ -199,7 +216,7 @@ impl Workshop {
     pub fn transaction(&mut self, client: usize) -> Option<Transaction> {
         let kind = self.chance.weighted(&self.mix)?;
         let durability = self.chance.weighted(&self.durability).unwrap_or(Durability::Local);
-        let mut transaction = Transaction { writes: Vec::new(), durability, increments: Vec::new() };
+        let mut transaction = Transaction { writes: Vec::new(), durability, increments: Vec::new(), deed: None };
         if kind == Kind::Batch {
             let inner: Vec<_> = self.mix.iter().copied().filter(|(kind, _)| *kind != Kind::Batch).collect();
             for _ in 0..self.chance.between(2, 5) {
@@ -262,6 +279,10 @@ impl Workshop {
                 let (field, value) = disputes::write(&mut self.chance, n);
                 let edit = Edit::Set { field, value };
                 push(transaction, disputes::COLLECTION, &key.to_string(), Write::Upsert(vec![edit]));
+                return;
+            }
+            Kind::Settle | Kind::Reopen => {
+                transaction.deed = Some(if kind == Kind::Settle { Deed::Settle } else { Deed::Reopen });
                 return;
             }
             Kind::Schema => {
