@@ -47,6 +47,7 @@
 //! | [`crdt`] | the field types |
 //! | [`document`] | cells, documents, schemas, batches, the codec |
 //! | [`engine`] | the replica: inputs and a time go in, outputs come out |
+//! | [`domain`] | what a fleet keeps: knowledge |
 //! | [`sim`] | the same replica under virtual time, faults and oracles |
 //! | `store`, `net`, `telemetry` | disks; links; logs and metrics |
 //! | `node` | a running node, and what programs hold of it |
@@ -55,6 +56,7 @@
 pub mod clock;
 pub mod crdt;
 pub mod document;
+pub mod domain;
 pub mod engine;
 #[cfg(any(test, feature = "mutants"))]
 #[doc(hidden)]

@@ -1,0 +1,238 @@
+//! Two texts to a verdict. A contradiction is looked for first: claims that cannot both be true share most of their
+//! words, and would pass for duplicates.
+
+use std::fmt;
+
+use super::claim::{Claim, Reading};
+use super::contrast::{Alignment, Contrast, Tie};
+
+/// What one item is to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// Both cannot be true.
+    Contradiction,
+    /// Whoever knows one learns nothing from the other.
+    Duplicate,
+    /// A part of one is said by the other too.
+    Overlap,
+}
+
+impl Class {
+    pub fn name(self) -> &'static str {
+        match self {
+            Class::Contradiction => "contradiction",
+            Class::Duplicate => "duplicate",
+            Class::Overlap => "overlap",
+        }
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What is looked for, and how far.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Options {
+    /// Likeness from which two texts are duplicates, 0 to 1. Lower finds looser paraphrases and mistakes neighbours for
+    /// them.
+    pub duplicate: f64,
+    /// Share of a clause that the other text must say too for an overlap, 0 to 1.
+    pub overlap: f64,
+    /// Cosine from which two embeddings count as alike. It depends on the model: take it from pairs you know.
+    pub cosine: f64,
+    /// Only items said within this time of each other are compared, ms.
+    pub window_ms: u64,
+    /// Most items that one check compares in full; the likeliest come first.
+    pub candidates: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { duplicate: 0.85, overlap: 0.7, cosine: 0.9, window_ms: u64::MAX, candidates: 64 }
+    }
+}
+
+/// What decided.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Why {
+    /// Words both say, as the first says them.
+    pub shared: Vec<String>,
+    /// What stands against each other: "`8080` / `9090`".
+    pub opposed: Vec<String>,
+    /// Of the embeddings, when both have one.
+    pub cosine: Option<f64>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    pub class: Class,
+    /// 0 to 1: how alike (duplicate), how much of the shorter clause is aligned (contradiction), how much is said twice
+    /// (overlap).
+    pub score: f64,
+    pub why: Why,
+}
+
+/// Share of the shorter, and of the longer clause that must be aligned before a difference is a contradiction: two
+/// clauses that share less do not speak of the same thing.
+const ALIGNED_SHORTER: f64 = 0.6;
+const ALIGNED_LONGER: f64 = 0.35;
+
+/// Least weight that must agree: one word, or a name.
+const AGREEING: f64 = 1.0;
+
+/// Least weight that an overlap shares: two words. One word in common is a topic, not a statement.
+const OVERLAPPING: f64 = 2.0;
+
+/// `None` when the texts have nothing to do with each other. `cosine` is that of their embeddings.
+pub fn compare(one: &str, other: &str, cosine: Option<f64>, options: &Options) -> Option<Verdict> {
+    read_and_compare(&Reading::of(one), &Reading::of(other), one == other, cosine, options)
+}
+
+pub(super) fn read_and_compare(
+    one: &Reading,
+    other: &Reading,
+    equal: bool,
+    cosine: Option<f64>,
+    options: &Options,
+) -> Option<Verdict> {
+    if equal {
+        let shared = one.terms().map(|term| term.shown.clone()).take(SHOWN_MAX).collect();
+        return Some(Verdict { class: Class::Duplicate, score: 1.0, why: Why { shared, opposed: Vec::new(), cosine } });
+    }
+    let found = contradiction(one, other).or_else(|| duplicate(one, other, cosine, options));
+    found.or_else(|| overlap(one, other, options)).map(|(class, score, mut why)| {
+        why.cosine = cosine;
+        Verdict { class, score, why }
+    })
+}
+
+type Found = (Class, f64, Why);
+
+/// The pair of clauses that stand against each other most clearly.
+fn contradiction(one: &Reading, other: &Reading) -> Option<Found> {
+    let mut best: Option<Found> = None;
+    for (a, b) in pairs(one, other) {
+        let alignment = Alignment::of(a, b);
+        let (shorter, longer) = alignment.coverage();
+        if shorter < ALIGNED_SHORTER || longer < ALIGNED_LONGER || alignment.shared() < AGREEING {
+            continue;
+        }
+        let contrast = Contrast::of(a, b, &alignment);
+        let score = (shorter + longer) / 2.0;
+        if contrast.is_opposed() && best.as_ref().is_none_or(|(_, found, _)| score > *found) {
+            let opposed = contrast.values.into_iter().chain(contrast.flips).collect();
+            best = Some((Class::Contradiction, score, Why { opposed, ..why(&alignment) }));
+        }
+    }
+    best
+}
+
+fn duplicate(one: &Reading, other: &Reading, cosine: Option<f64>, options: &Options) -> Option<Found> {
+    if one.clipped || other.clipped {
+        return None;
+    }
+    let (a, b) = (one.whole(), other.whole());
+    let alignment = Alignment::of(&a, &b);
+    let alike = alignment.similarity();
+    let near = cosine.filter(|cosine| *cosine >= options.cosine);
+    let is_duplicate = alike >= options.duplicate || near.is_some();
+    let score = near.map_or(alike, |cosine| cosine.max(alike));
+    (is_duplicate && Contrast::of(&a, &b, &alignment).is_agreement()).then(|| (Class::Duplicate, score, why(&alignment)))
+}
+
+/// The clause of either text that the other one says most of.
+fn overlap(one: &Reading, other: &Reading, options: &Options) -> Option<Found> {
+    let mut best: Option<Found> = None;
+    let (whole_one, whole_other) = (one.whole(), other.whole());
+    let of_one = one.claims.iter().map(|claim| (claim, &whole_other));
+    let of_other = other.claims.iter().map(|claim| (claim, &whole_one));
+    for (claim, whole) in of_one.chain(of_other) {
+        let alignment = Alignment::of(claim, whole);
+        let share = alignment.contained();
+        if share < options.overlap || alignment.shared() < OVERLAPPING {
+            continue;
+        }
+        let contrast = Contrast::of(claim, whole, &alignment);
+        if contrast.apart.is_none() && best.as_ref().is_none_or(|(_, found, _)| share > *found) {
+            best = Some((Class::Overlap, share, why(&alignment)));
+        }
+    }
+    best
+}
+
+/// Clauses of both that share a word. Others cannot be told apart from unrelated ones.
+fn pairs<'a>(one: &'a Reading, other: &'a Reading) -> impl Iterator<Item = (&'a Claim, &'a Claim)> {
+    let share = |a: &Claim, b: &Claim| a.terms.iter().any(|x| b.terms.iter().any(|y| x.concept == y.concept));
+    let all = one.claims.iter().flat_map(move |a| other.claims.iter().map(move |b| (a, b)));
+    all.filter(move |(a, b)| share(a, b))
+}
+
+/// Words named as a reason. More than these nobody reads.
+const SHOWN_MAX: usize = 16;
+
+fn why(alignment: &Alignment<'_>) -> Why {
+    let same = alignment.ties.iter().filter(|(_, _, tie)| matches!(tie, Tie::Same(_)));
+    Why { shared: same.map(|(term, _, _)| term.shown.clone()).take(SHOWN_MAX).collect(), ..Why::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn class(one: &str, other: &str) -> Option<Class> {
+        compare(one, other, None, &Options::default()).map(|verdict| verdict.class)
+    }
+
+    #[test]
+    fn why_names_what_decided() {
+        let verdict = compare("The port is 8080", "The port is 9090", None, &Options::default()).unwrap();
+        assert_eq!(verdict.class, Class::Contradiction);
+        assert_eq!((verdict.why.shared, verdict.why.opposed), (vec!["port".into()], vec!["`8080` / `9090`".into()]));
+    }
+
+    #[test]
+    fn two_negations_cancel_out() {
+        assert_eq!(class("The cache is enabled", "The cache is not disabled"), Some(Class::Duplicate));
+        assert_eq!(class("The cache is enabled", "The cache is not enabled"), Some(Class::Contradiction));
+    }
+
+    #[test]
+    fn another_host_is_another_matter() {
+        assert_eq!(class("web-01 is down", "web-02 is up"), None);
+    }
+
+    #[test]
+    fn near_embeddings_join_what_shares_no_word_and_never_what_is_opposed() {
+        let near = |one: &str, other: &str| compare(one, other, Some(0.97), &Options::default()).map(|verdict| verdict.class);
+        assert_eq!(near("The box died", "Our machine has passed away"), Some(Class::Duplicate));
+        assert_eq!(near("The cache is enabled", "The cache is not enabled"), Some(Class::Contradiction));
+    }
+
+    proptest! {
+        #[test]
+        fn it_never_panics_and_scores_stay_within_bounds(one in "\\PC{0,120}", other in "\\PC{0,120}") {
+            if let Some(verdict) = compare(&one, &other, None, &Options::default()) {
+                prop_assert!((0.0..=1.0).contains(&verdict.score));
+            }
+        }
+
+        #[test]
+        fn a_text_of_known_words_is_a_duplicate_of_itself_and_the_order_of_two_does_not_matter(
+            one in proptest::sample::subsequence(WORDS, 0..WORDS.len()).prop_shuffle(),
+            other in proptest::sample::subsequence(WORDS, 0..WORDS.len()).prop_shuffle(),
+        ) {
+            let (one, other) = (one.join(" "), other.join(" "));
+            prop_assert_eq!(class(&one, &one), Some(Class::Duplicate));
+            prop_assert_eq!(class(&one, &other), class(&other, &one));
+        }
+    }
+
+    const WORDS: &[&str] = &[
+        "the", "api", "is", "not", "stable", "unstable", "port", "8080", "9090", "if", "never", "web-01", "web-02", "5",
+        "minutes", ",", ";", "and", "in", "Frankfurt", "before", "faster", "than", "task", "12", "about", "at", "least", "%",
+    ];
+}

@@ -1,0 +1,271 @@
+//! What single words mean to the comparison, read from `lexicon.toml`: data, so that a word is added without code.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
+
+use rust_stemmers::{Algorithm, Stemmer};
+use serde::Deserialize;
+
+static LEXICON: LazyLock<Lexicon> = LazyLock::new(|| {
+    // The text is ours and a test parses it; an empty lexicon still compares by stems.
+    toml::from_str(include_str!("lexicon.toml")).map_or_else(|_| Lexicon::default(), Lexicon::of)
+});
+
+#[derive(Deserialize)]
+struct File {
+    stop: String,
+    negators: String,
+    auxiliaries: String,
+    verbs: String,
+    functional: String,
+    roles: String,
+    numbered: String,
+    conditions: String,
+    at_least: String,
+    at_most: String,
+    about: String,
+    phrases: Vec<(String, String)>,
+    synonyms: Vec<String>,
+    antonyms: Vec<String>,
+    exclusive: Vec<String>,
+    units: BTreeMap<String, BTreeMap<String, f64>>,
+    numbers: BTreeMap<String, f64>,
+}
+
+/// How a word bounds the number behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    AtLeast,
+    AtMost,
+    About,
+}
+
+/// A word's stem with its synonyms folded into one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Concept(pub String);
+
+#[derive(Debug, Default)]
+pub struct Lexicon {
+    stop: BTreeSet<String>,
+    negators: BTreeSet<String>,
+    auxiliaries: BTreeSet<String>,
+    conditions: BTreeSet<String>,
+    bounds: BTreeMap<String, Bound>,
+    /// By their first word: the others, and what stands for all.
+    phrases: BTreeMap<String, Vec<(Vec<String>, Vec<String>)>>,
+    units: BTreeMap<String, (u8, f64)>,
+    numbers: BTreeMap<String, f64>,
+    /// From here on by stem.
+    verbs: BTreeSet<String>,
+    functional: BTreeSet<String>,
+    roles: BTreeSet<String>,
+    numbered: BTreeSet<String>,
+    synonyms: BTreeMap<String, String>,
+    antonyms: BTreeSet<(String, String)>,
+    exclusive: BTreeMap<String, Vec<u16>>,
+}
+
+pub fn lexicon() -> &'static Lexicon {
+    &LEXICON
+}
+
+/// Light: `-ing`, `-ed`, plural. Only plain English words have a stem; others stand for themselves.
+pub fn stem(word: &str) -> String {
+    let word = word.strip_suffix("'s").unwrap_or(word);
+    if word.len() < 3 || !word.bytes().all(|byte| byte.is_ascii_lowercase()) {
+        return word.to_owned();
+    }
+    Stemmer::create(Algorithm::English).stem(word).into_owned()
+}
+
+fn set(words: &str) -> BTreeSet<String> {
+    words.split_whitespace().map(str::to_owned).collect()
+}
+
+fn stems(words: &str) -> BTreeSet<String> {
+    words.split_whitespace().map(stem).collect()
+}
+
+impl Lexicon {
+    fn of(file: File) -> Self {
+        let mut synonyms = BTreeMap::new();
+        for line in &file.synonyms {
+            let mut words = line.split_whitespace().map(stem);
+            let Some(head) = words.next() else { continue };
+            for word in words.filter(|word| *word != head) {
+                synonyms.entry(word).or_insert_with(|| head.clone());
+            }
+        }
+        let fold = |word: &str| folded(&synonyms, stem(word));
+        let folds = |words: &str| words.split_whitespace().map(fold).collect::<BTreeSet<_>>();
+        let mut antonyms = BTreeSet::new();
+        for line in &file.antonyms {
+            if let Some((one, other)) = line.split_once(' ') {
+                let (one, other) = (fold(one), fold(other));
+                antonyms.insert((one.clone(), other.clone()));
+                antonyms.insert((other, one));
+            }
+        }
+        let mut exclusive: BTreeMap<String, Vec<u16>> = BTreeMap::new();
+        for (group, line) in file.exclusive.iter().enumerate() {
+            for word in folds(line) {
+                exclusive.entry(word).or_default().push(group as u16);
+            }
+        }
+        let mut bounds = BTreeMap::new();
+        for (words, bound) in
+            [(&file.at_least, Bound::AtLeast), (&file.at_most, Bound::AtMost), (&file.about, Bound::About)]
+        {
+            bounds.extend(set(words).into_iter().map(|word| (word, bound)));
+        }
+        let mut units = BTreeMap::new();
+        for (dimension, (_, names)) in (1u8..).zip(&file.units) {
+            units.extend(names.iter().map(|(name, size)| (name.clone(), (dimension, *size))));
+        }
+        let (functional, roles, numbered) = (folds(&file.functional), folds(&file.roles), folds(&file.numbered));
+        Self {
+            stop: set(&file.stop),
+            negators: set(&file.negators),
+            auxiliaries: set(&file.auxiliaries),
+            conditions: set(&file.conditions),
+            bounds,
+            phrases: phrases(&file.phrases),
+            units,
+            numbers: file.numbers,
+            verbs: stems(&file.verbs),
+            functional,
+            roles,
+            numbered,
+            antonyms,
+            exclusive,
+            synonyms,
+        }
+    }
+
+    pub fn concept(&self, word: &str) -> Concept {
+        Concept(folded(&self.synonyms, stem(word)))
+    }
+
+    pub fn is_stop(&self, word: &str) -> bool {
+        self.stop.contains(word)
+    }
+
+    pub fn is_negator(&self, word: &str) -> bool {
+        self.negators.contains(word)
+    }
+
+    pub fn is_auxiliary(&self, word: &str) -> bool {
+        self.auxiliaries.contains(word)
+    }
+
+    pub fn is_verb(&self, word: &str) -> bool {
+        self.verbs.contains(&stem(word))
+    }
+
+    pub fn opens_condition(&self, word: &str) -> bool {
+        self.conditions.contains(word)
+    }
+
+    pub fn bound(&self, word: &str) -> Option<Bound> {
+        self.bounds.get(word).copied()
+    }
+
+    /// What a unit measures, and its size. Plurals count.
+    pub fn unit(&self, word: &str) -> Option<(u8, f64)> {
+        let singular = || self.units.get(word.strip_suffix('s').filter(|word| word.len() > 1)?);
+        self.units.get(word).or_else(singular).copied()
+    }
+
+    pub fn number(&self, word: &str) -> Option<f64> {
+        self.numbers.get(word).copied()
+    }
+
+    pub fn is_functional(&self, concept: &Concept) -> bool {
+        self.functional.contains(&concept.0)
+    }
+
+    pub fn is_role(&self, concept: &Concept) -> bool {
+        self.roles.contains(&concept.0)
+    }
+
+    pub fn is_numbered(&self, concept: &Concept) -> bool {
+        self.numbered.contains(&concept.0)
+    }
+
+    pub fn are_antonyms(&self, one: &Concept, other: &Concept) -> bool {
+        self.antonyms.contains(&(one.0.clone(), other.0.clone())) || negates(&one.0, &other.0) || negates(&other.0, &one.0)
+    }
+
+    pub fn exclude_each_other(&self, one: &Concept, other: &Concept) -> bool {
+        let (Some(one), Some(other)) = (self.exclusive.get(&one.0), self.exclusive.get(&other.0)) else { return false };
+        one.iter().any(|group| other.contains(group))
+    }
+
+    /// The longest phrase that `words` begin with: how many words it takes, and what stands for them.
+    pub fn phrase(&self, words: &[&str]) -> Option<(usize, &[String])> {
+        let candidates = self.phrases.get(*words.first()?)?;
+        let fits = |rest: &[String]| rest.len() < words.len() && rest.iter().zip(&words[1..]).all(|(a, b)| a == b);
+        let (rest, stands) = candidates.iter().find(|(rest, _)| fits(rest))?;
+        Some((rest.len() + 1, stands))
+    }
+}
+
+fn folded(synonyms: &BTreeMap<String, String>, stem: String) -> String {
+    synonyms.get(&stem).cloned().unwrap_or(stem)
+}
+
+/// `unstable` of `stable`: a prefix that turns a word of some length around.
+fn negates(long: &str, short: &str) -> bool {
+    const PREFIXES: [&str; 9] = ["un", "in", "im", "ir", "il", "non", "dis", "de", "a"];
+    let rest = |prefix: &&str| long.strip_prefix(*prefix) == Some(short);
+    short.len() >= 4 && PREFIXES.iter().any(|prefix| rest(&prefix) && (*prefix != "a" || short.len() >= 6))
+}
+
+/// By first word; the longest of each first.
+fn phrases(pairs: &[(String, String)]) -> BTreeMap<String, Vec<(Vec<String>, Vec<String>)>> {
+    let mut by_first: BTreeMap<String, Vec<(Vec<String>, Vec<String>)>> = BTreeMap::new();
+    for (phrase, stands) in pairs {
+        let mut words = phrase.split_whitespace().map(str::to_owned);
+        let Some(first) = words.next() else { continue };
+        let stands = stands.split_whitespace().map(str::to_owned).collect();
+        by_first.entry(first).or_default().push((words.collect(), stands));
+    }
+    for candidates in by_first.values_mut() {
+        candidates.sort_by_key(|(rest, _)| std::cmp::Reverse(rest.len()));
+    }
+    by_first
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_parses_and_forms_of_a_word_are_one_concept() {
+        toml::from_str::<File>(include_str!("lexicon.toml")).unwrap();
+        let same = |a: &str, b: &str| lexicon().concept(a) == lexicon().concept(b);
+        assert!(same("restarting", "reboots") && same("servers", "host") && same("queues", "queue"));
+        assert!(!same("queue", "host") && !same("universal", "host"));
+    }
+
+    #[test]
+    fn antonyms_come_from_the_table_and_from_prefixes() {
+        let opposed = |a: &str, b: &str| lexicon().are_antonyms(&lexicon().concept(a), &lexicon().concept(b));
+        assert!(opposed("enabled", "disabling") && opposed("increases", "decrease"));
+        assert!(opposed("supported", "unsupported") && opposed("reversible", "irreversible"));
+        assert!(!opposed("side", "inside") && !opposed("fast", "quick") && !opposed("port", "import"));
+    }
+
+    #[test]
+    fn a_phrase_stands_for_a_word() {
+        assert_eq!(lexicon().phrase(&["no", "longer", "runs"]), Some((2, &["not".to_owned()][..])));
+        assert_eq!(lexicon().phrase(&["no", "long"]), None);
+        assert_eq!(lexicon().phrase(&[]), None);
+    }
+
+    #[test]
+    fn units_are_known_in_the_plural() {
+        assert_eq!(lexicon().unit("minutes"), lexicon().unit("min"));
+        assert!(lexicon().unit("s").is_some() && lexicon().unit("hosts").is_none());
+    }
+}
