@@ -1,8 +1,6 @@
 //! A clause as terms: what it speaks of (subject), what it says of that (predicate), and under which circumstances
 //! (condition). Each term knows whether it is negated. There is no grammar here: the first verb cuts the clause.
 
-use xxhash_rust::xxh3::xxh3_64;
-
 use super::lexicon::{Bound, Concept, lexicon};
 use super::quantity::{self, Kind, Quantity};
 use super::word::{self, Word};
@@ -43,6 +41,10 @@ pub struct Claim {
     pub functional: bool,
     /// Somebody plays a part that one at a time plays.
     pub role: bool,
+    /// Something is more, or less, than something else.
+    pub compares: bool,
+    /// Words and commas that join more to what is said.
+    pub joints: u32,
     /// It begins with a preposition: what stands before the verb need not be its subject.
     pub fronted: bool,
 }
@@ -72,20 +74,17 @@ impl Reading {
             whole.terms.extend(claim.terms.iter().cloned());
             whole.functional |= claim.functional;
             whole.role |= claim.role;
+            whole.joints += claim.joints;
         }
         whole
     }
 }
 
 impl Term {
-    /// Equal for terms that match whatever the rest says; what an index looks up.
-    pub fn key(&self) -> u64 {
-        xxh3_64(self.concept.0.as_bytes())
-    }
-
     /// How much of a claim hangs on it. Names tell things apart; a verb has many ways to be said.
     pub fn weight(&self) -> f64 {
         match self.sort {
+            _ if matches!(self.shown.as_str(), "before" | "after") => 0.5,
             Sort::Verb => 0.6,
             Sort::Word | Sort::Quantity(_) => 1.0,
             Sort::Name => 1.3,
@@ -125,20 +124,27 @@ struct Reader {
     /// A word for `be` stood just before.
     being: bool,
     exempt: bool,
+    /// What comes is no verb here, whatever it looks like.
+    noun: bool,
+    /// The word just before is the last term.
+    adjacent: bool,
+    /// ... and this one may become it.
+    pushed: bool,
 }
 
 impl Claim {
     fn of(words: &[Word]) -> Self {
         let mut reader = Reader::default();
         let verb_at = verb(words);
-        reader.past_verb = verb_at == Some(0);
         reader.claim.fronted = words.first().is_some_and(|word| is_preposition(&word.lower));
         reader.claim.copular = verb_at.is_some_and(|at| is_be(&words[at].lower) || words[at].then == Some(':'));
         let mut at = 0;
         while let Some(word) = words.get(at) {
             let next = words.get(at + 1).map(|word| word.lower.as_str());
+            reader.past_verb |= verb_at.is_some_and(|verb_at| at >= verb_at);
+            reader.noun = noun_at(words, at) || (at == 0 && verb_at != Some(0));
             at += 1 + reader.take(word, next);
-            reader.past_verb |= verb_at.is_some_and(|verb_at| at > verb_at);
+            reader.adjacent = std::mem::take(&mut reader.pushed);
             if word.then == Some(',') {
                 reader.condition = false;
             }
@@ -151,7 +157,8 @@ impl Reader {
     /// Takes a word; says how many of those behind it were taken too.
     fn take(&mut self, word: &Word, next: Option<&str>) -> usize {
         let (text, known) = (word.lower.as_str(), lexicon());
-        if known.opens_condition(text) {
+        let count = text == "once" && next.is_none_or(|next| matches!(next, "per" | "a" | "an" | "every" | "each" | "in"));
+        if known.opens_condition(text) && !count {
             self.condition = true;
             self.negate ^= text == "unless";
             return 0;
@@ -171,8 +178,14 @@ impl Reader {
             self.exempt = true;
             return 0;
         }
+        if matches!(text, "on" | "off") && next.is_none() {
+            self.push(known.concept(if text == "on" { "enable" } else { "disable" }), text.to_owned(), Sort::Word);
+            return 0;
+        }
         let was_being = self.being;
-        self.being = is_be(text) || (was_being && known.is_stop(text));
+        self.being = is_be(text) || (was_being && !text.ends_with("ed"));
+        self.claim.compares |= text == "than";
+        self.claim.joints += u32::from(matches!(text, "and" | "or" | "plus" | "with") || word.then == Some(','));
         if known.is_stop(text) && !word.proper {
             self.claim.passive |= text == "by" && was_being;
             return 0;
@@ -185,14 +198,14 @@ impl Reader {
         self.claim.passive |= in_passive && !self.condition;
         // A verb in the passive says what it is, not what something is.
         self.claim.copular &= !in_passive && !text.ends_with("ing");
-        self.claim.functional |= known.is_functional(&concept);
         self.claim.role |= known.is_role(&concept);
         let sort = match () {
             () if word.proper && !known.is_role(&concept) => Sort::Name,
-            () if text.contains(|c: char| c.is_ascii_digit()) => Sort::Name,
-            () if known.is_verb(text) => Sort::Verb,
+            () if text.contains(|c: char| c.is_ascii_digit() || c == '-') => Sort::Name,
+            () if known.is_verb(text) && !self.noun => Sort::Verb,
             () => Sort::Word,
         };
+        self.claim.functional |= sort == Sort::Verb && known.is_functional(&concept);
         self.push(concept, text.to_owned(), sort);
         0
     }
@@ -203,16 +216,20 @@ impl Reader {
             None if text.starts_with(|c: char| c.is_ascii_digit() || c == 'v') => quantity::read(text, next)?,
             None => return None,
         };
+        // Two of the disks: there may be more.
+        let partitive = (next == Some("of") && taken == 0).then_some(Bound::AtLeast);
+        self.bound = self.bound.or(partitive);
+        let digits = lexicon().number(text).is_none();
         let (bound, shown) = (self.bound.take(), quantity.shown.clone());
         // `task 12` is a name, unless what follows shows that 12 counts something.
         let behind = self.claim.terms.last().filter(|_| quantity.kind == Kind::Plain && bound.is_none());
-        if let Some(noun) = behind.filter(|noun| lexicon().is_numbered(&noun.concept) && taken == 0) {
-            let concept = Concept(format!("{}#{text}", noun.concept.0));
+        if let Some(noun) = behind.filter(|noun| digits && self.adjacent && lexicon().is_numbered(&noun.concept) && taken == 0) {
+            let concept = Concept::named(format!("{}#{text}", noun.concept.text));
             self.push(concept, format!("{} {shown}", noun.shown), Sort::Name);
             return Some(taken);
         }
         let quantity = bound.map_or(quantity.clone(), |bound| quantity.bounded(bound));
-        let concept = Concept(format!("{:?} {} {}", quantity.kind, quantity.low, quantity.shown_if_exact()));
+        let concept = Concept::named(format!("{:?} {} {}", quantity.kind, quantity.low, quantity.shown_if_exact()));
         self.push(concept, shown, Sort::Quantity(quantity));
         Some(taken)
     }
@@ -225,6 +242,7 @@ impl Reader {
         };
         let negated = std::mem::take(&mut self.negate);
         self.bound = None;
+        self.pushed = true;
         self.claim.terms.push(Term { concept, shown, sort, part, negated });
     }
 
@@ -260,13 +278,19 @@ fn is_preposition(word: &str) -> bool {
     matches!(word, "on" | "in" | "at" | "from" | "for" | "with" | "without" | "by" | "after" | "before" | "during" | "to" | "under")
 }
 
+/// A determiner or a preposition stands before it.
+fn noun_at(words: &[Word], at: usize) -> bool {
+    const BEFORE: [&str; 21] = [
+        "the", "a", "an", "each", "every", "of", "no", "our", "its", "in", "for", "by", "after", "before", "than", "on",
+        "through", "from", "with", "into", "at",
+    ];
+    at.checked_sub(1).is_some_and(|before| BEFORE.contains(&words[before].lower.as_str()))
+}
+
 /// Where what is spoken of ends: the first auxiliary or verb that is no noun here, or else a colon. A verb at the very
 /// beginning is a command.
 fn verb(words: &[Word]) -> Option<usize> {
     let known = lexicon();
-    let noun_before = |at: usize| {
-        at > 0 && matches!(words[at - 1].lower.as_str(), "the" | "a" | "an" | "each" | "every" | "of" | "no" | "to" | "our" | "its" | "in")
-    };
     let mut condition = false;
     for (at, word) in words.iter().enumerate() {
         condition |= known.opens_condition(&word.lower);
@@ -275,7 +299,7 @@ fn verb(words: &[Word]) -> Option<usize> {
             continue;
         }
         let text = word.lower.as_str();
-        let verb = known.is_verb(text) && !noun_before(at) && !(text.ends_with("ing") && at == 0);
+        let verb = known.is_verb(text) && !noun_at(words, at) && (at > 0 || known.is_base(text));
         if known.is_auxiliary(text) || verb || (word.then == Some(':') && at + 1 < words.len()) {
             return Some(at);
         }
@@ -294,7 +318,7 @@ mod tests {
         let mut shown = String::new();
         let mut part = Part::Subject;
         for term in reading.terms() {
-            if part == Part::Subject && term.part == Part::Predicate {
+            if part != Part::Predicate && term.part == Part::Predicate {
                 shown += "| ";
             }
             part = term.part;

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::claim::{Claim, Reading};
+use super::claim::{Claim, Reading, Sort, Term};
 use super::contrast::{Alignment, Contrast, Tie};
 
 /// What one item is to another.
@@ -51,7 +51,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { duplicate: 0.85, overlap: 0.7, cosine: 0.9, window_ms: u64::MAX, candidates: 64 }
+        Self { duplicate: 0.85, overlap: 0.65, cosine: 0.9, window_ms: u64::MAX, candidates: 64 }
     }
 }
 
@@ -80,8 +80,8 @@ pub struct Verdict {
 const ALIGNED_SHORTER: f64 = 0.6;
 const ALIGNED_LONGER: f64 = 0.35;
 
-/// Least weight that must agree: one word, or a name.
-const AGREEING: f64 = 1.0;
+/// Least weight that must agree: one word.
+const AGREEING: f64 = 0.6;
 
 /// Least weight that an overlap shares: two words. One word in common is a topic, not a statement.
 const OVERLAPPING: f64 = 2.0;
@@ -136,11 +136,21 @@ fn duplicate(one: &Reading, other: &Reading, cosine: Option<f64>, options: &Opti
     }
     let (a, b) = (one.whole(), other.whole());
     let alignment = Alignment::of(&a, &b);
-    let alike = alignment.similarity();
+    let contrast = Contrast::of(&a, &b, &alignment);
+    if !contrast.is_agreement() {
+        return None;
+    }
+    let alike = if contrast.flips.is_empty() { alignment.similarity() } else { alignment.similarity_turned() };
     let near = cosine.filter(|cosine| *cosine >= options.cosine);
-    let is_duplicate = alike >= options.duplicate || near.is_some();
+    let is_duplicate = (alike >= options.duplicate && !says_more(&a, &b, &alignment)) || near.is_some();
     let score = near.map_or(alike, |cosine| cosine.max(alike));
-    (is_duplicate && Contrast::of(&a, &b, &alignment).is_agreement()).then(|| (Class::Duplicate, score, why(&alignment)))
+    is_duplicate.then(|| (Class::Duplicate, score, why(&alignment)))
+}
+
+/// One joins something to what the other says: `efficient`, `efficient and quiet`.
+fn says_more(one: &Claim, other: &Claim, alignment: &Alignment<'_>) -> bool {
+    let more = |terms: &[&Term]| terms.iter().any(|term| term.sort != Sort::Verb);
+    (one.joints > other.joints && more(&alignment.left)) || (other.joints > one.joints && more(&alignment.right))
 }
 
 /// The clause of either text that the other one says most of.

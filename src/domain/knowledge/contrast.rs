@@ -11,6 +11,8 @@ pub enum Tie {
     /// They say the same to this degree.
     Same(f64),
     Antonyms,
+    /// Antonyms of which one is negated: they say the same.
+    Turned,
     /// Quantities that cannot both be true, or words of which one at a time holds.
     Values,
     /// Two names in one place.
@@ -46,6 +48,7 @@ impl<'a> Alignment<'a> {
     pub fn shared(&self) -> f64 {
         let share = |(one, other, tie): &(&Term, &Term, Tie)| match tie {
             Tie::Same(degree) => degree * one.weight().min(other.weight()),
+            Tie::Turned => SAME_ALMOST * one.weight().min(other.weight()),
             _ => 0.0,
         };
         self.ties.iter().map(share).sum()
@@ -54,7 +57,7 @@ impl<'a> Alignment<'a> {
     /// Weight of what stands against each other.
     fn opposed(&self) -> f64 {
         let share = |(one, other, tie): &(&Term, &Term, Tie)| match tie {
-            Tie::Same(_) => 0.0,
+            Tie::Same(_) | Tie::Turned => 0.0,
             _ => one.weight().min(other.weight()),
         };
         self.ties.iter().map(share).sum()
@@ -65,12 +68,12 @@ impl<'a> Alignment<'a> {
         ratio(2.0 * self.shared(), self.left_weight + self.right_weight)
     }
 
-    /// How much of the lighter claim the other one says too.
-    pub fn containment(&self) -> f64 {
-        ratio(self.shared(), self.left_weight.min(self.right_weight))
+    /// The same where opposites have cancelled out.
+    pub fn similarity_turned(&self) -> f64 {
+        ratio(2.0 * (self.shared() + self.opposed()), self.left_weight + self.right_weight)
     }
 
-    /// The same of the left claim.
+    /// How much of the left claim the right one says too.
     pub fn contained(&self) -> f64 {
         ratio(self.shared(), self.left_weight)
     }
@@ -102,13 +105,13 @@ impl<'a> Aligner<'a> {
         self.pass(|a, b| (counts_the_same(a, b) && agree(a.term, b.term)).then_some(Tie::Same(1.0)));
         self.pass(|a, b| (counts_the_same(a, b) && differ(a.term, b.term)).then_some(Tie::Values));
         self.pass(|a, b| agree(a.term, b.term).then_some(Tie::Same(1.0)));
-        self.pass(|a, b| opposite(a.term, b.term).then_some(Tie::Antonyms));
+        self.pass(|a, b| opposite(a.term, b.term).then_some(if a.term.negated == b.term.negated { Tie::Antonyms } else { Tie::Turned }));
         self.pass(|a, b| almost(a.term, b.term).then_some(Tie::Same(SAME_ALMOST)));
         self.pass(|a, b| (same_part(a.term, b.term) && differ(a.term, b.term)).then_some(Tie::Values));
         self.pass(|a, b| differ(a.term, b.term).then_some(Tie::Values));
         self.pass(|a, b| meet(a.term, b.term).then_some(Tie::Same(MEETS)));
-        self.pass(|a, b| (same_part(a.term, b.term) && a.term.is_name() && b.term.is_name()).then_some(Tie::Names));
-        self.pass(|a, b| (a.term.is_name() && b.term.is_name()).then_some(Tie::Names));
+        self.pass(|a, b| (same_part(a.term, b.term) && names(a, b)).then_some(Tie::Names));
+        self.pass(|a, b| names(a, b).then_some(Tie::Names));
     }
 
     fn pass(&mut self, tie: impl Fn(&Spot<'_>, &Spot<'_>) -> Option<Tie>) {
@@ -142,6 +145,13 @@ impl<'a> Spot<'a> {
     fn of(claim: &'a Claim, at: usize, term: &'a Term) -> Self {
         Self { term, before: at.checked_sub(1).and_then(|at| claim.terms.get(at)), after: claim.terms.get(at + 1) }
     }
+}
+
+/// Two names that stand in one place, or anywhere when not both are said of something.
+fn names(a: &Spot<'_>, b: &Spot<'_>) -> bool {
+    let both_said = a.term.part == Part::Predicate && b.term.part == Part::Predicate;
+    let alike = || matches!((a.before, b.before), (Some(a), Some(b)) if a.concept == b.concept);
+    a.term.is_name() && b.term.is_name() && (!both_said || alike())
 }
 
 fn quantity(term: &Term) -> Option<&Quantity> {
@@ -187,11 +197,11 @@ fn opposite(a: &Term, b: &Term) -> bool {
 /// A typing error in a long word, or the longer form of one.
 fn almost(a: &Term, b: &Term) -> bool {
     const LONG: usize = 6;
-    let plain = |term: &Term| matches!(term.sort, Sort::Word | Sort::Verb) && term.concept.0.is_ascii();
+    let plain = |term: &Term| matches!(term.sort, Sort::Word | Sort::Verb) && term.concept.text.is_ascii();
     if !plain(a) || !plain(b) {
         return false;
     }
-    let (a, b) = (a.concept.0.as_str(), b.concept.0.as_str());
+    let (a, b) = (a.concept.text.as_str(), b.concept.text.as_str());
     let (short, long) = if a.len() <= b.len() { (a, b) } else { (b, a) };
     let longer_form = short.len() >= LONG - 1 && long.starts_with(short) && long.len() - short.len() <= 3;
     longer_form || (short.len() >= LONG && long.len() - short.len() <= 1 && one_edit_apart(short, long))
@@ -215,20 +225,31 @@ pub struct Contrast {
     pub flips: Vec<String>,
     /// Values of one slot that cannot both hold.
     pub values: Vec<String>,
+    paraphrased: bool,
+    /// Some of the values are days or times.
+    temporal: usize,
 }
 
 impl Contrast {
     pub fn of(one: &Claim, other: &Claim, alignment: &Alignment<'_>) -> Self {
-        let mut contrast = Self::default();
+        // `never deploy`, `do not run a deploy`: the negation of a verb that only one of them uses.
+        let paraphrased = alignment.left.iter().chain(&alignment.right).any(|term| term.negated && term.sort == Sort::Verb);
+        let mut contrast = Self { paraphrased, ..Self::default() };
         for (a, b, tie) in &alignment.ties {
             contrast.look_at(one, other, a, b, *tie);
         }
-        let left_negated = alignment.left.iter().chain(&alignment.right).filter(|term| term.negated);
-        contrast.flips.extend(left_negated.map(|term| format!("`{}` is negated", term.shown)));
         if swapped(one, other, alignment) {
             contrast.flips.push("the two sides are swapped".to_owned());
         }
-        contrast.look_at_subjects(alignment);
+        contrast.look_at_subjects(one.role && other.role, alignment);
+        let said = |terms: &[&Term]| terms.iter().any(|term| term.part == Part::Predicate && term.sort != Sort::Verb);
+        // What differs together with a time may differ because of it.
+        if contrast.temporal > 0 && contrast.values.len() + contrast.flips.len() > contrast.temporal {
+            contrast.part("other times".to_owned());
+        }
+        if !contrast.values.is_empty() && said(&alignment.left) && said(&alignment.right) {
+            contrast.part("other circumstances".to_owned());
+        }
         contrast
     }
 
@@ -246,34 +267,47 @@ impl Contrast {
         let pair = format!("`{}` / `{}`", a.shown, b.shown);
         let circumstance = a.part == Part::Condition || b.part == Part::Condition;
         let in_subject = a.part == Part::Subject && b.part == Part::Subject;
-        if a.negated != b.negated {
+        if a.negated != b.negated && tie != Tie::Turned && !self.paraphrased {
             self.flips.push(format!("`{}` is negated in one", a.shown));
         }
         match tie {
-            Tie::Same(_) => {}
+            Tie::Same(_) | Tie::Turned => {}
             _ if circumstance => self.part(format!("other circumstances: {pair}")),
             Tie::Antonyms if in_subject => self.part(format!("other subjects: {pair}")),
             Tie::Antonyms => self.flips.push(pair),
             Tie::Values if in_subject && identifies(a) => self.part(format!("other subjects: {pair}")),
-            Tie::Values => self.values.push(pair),
+            Tie::Values => {
+                self.temporal += usize::from(is_temporal(a));
+                self.values.push(pair);
+            }
             Tie::Names if in_subject && !(one.role && other.role) => self.part(format!("other subjects: {pair}")),
             Tie::Names if one.functional || other.functional || one.copular || other.copular || one.role => self.values.push(pair),
             Tie::Names => self.part(format!("other objects: {pair}")),
         }
     }
 
-    fn look_at_subjects(&mut self, alignment: &Alignment<'_>) {
+    fn look_at_subjects(&mut self, role: bool, alignment: &Alignment<'_>) {
         let subject = |terms: &[&Term]| {
             let noun = |term: &&&Term| term.part == Part::Subject && matches!(term.sort, Sort::Word | Sort::Name);
             terms.iter().find(noun).map(|term| term.shown.clone())
         };
         if let (Some(a), Some(b)) = (subject(&alignment.left), subject(&alignment.right)) {
-            self.part(format!("other subjects: `{a}` / `{b}`"));
+            match role {
+                true => self.values.push(format!("`{a}` / `{b}`")),
+                false => self.part(format!("other subjects: `{a}` / `{b}`")),
+            }
         }
     }
 
     fn part(&mut self, why: String) {
         self.apart.get_or_insert(why);
+    }
+}
+
+fn is_temporal(term: &Term) -> bool {
+    match quantity(term) {
+        Some(quantity) => matches!(quantity.kind, Kind::Date | Kind::TimeOfDay),
+        None => lexicon().is_temporal(&term.concept),
     }
 }
 
@@ -285,19 +319,19 @@ fn identifies(term: &Term) -> bool {
 /// Both are active and what one speaks of is what the other says of it: `a calls b`, `b calls a`.
 fn swapped(one: &Claim, other: &Claim, alignment: &Alignment<'_>) -> bool {
     let plain = |claim: &Claim| !claim.fronted && !claim.passive && !claim.copular;
-    let comparison = |claim: &Claim| claim.terms.iter().any(|term| is_comparison(term));
-    let ordered = comparison(one) && comparison(other);
+    let ordered_by = |claim: &Claim| claim.terms.iter().any(|term| is_comparison(term, claim));
+    let ordered = ordered_by(one) && ordered_by(other);
     if one.fronted || other.fronted || (!ordered && !(plain(one) && plain(other))) {
         return false;
     }
     let same = || alignment.ties.iter().filter(|(_, _, tie)| matches!(tie, Tie::Same(_)));
-    let nouns = || same().filter(|(a, b, _)| a.sort != Sort::Verb && b.sort != Sort::Verb && !is_comparison(a));
+    let nouns = || same().filter(|(a, b, _)| a.sort != Sort::Verb && b.sort != Sort::Verb && !is_comparison(a, one));
     let crossing = |from: Part, to: Part| nouns().any(|(a, b, _)| a.part == from && b.part == to);
     let staying = nouns().any(|(a, b, _)| a.part == Part::Subject && b.part == Part::Subject);
     crossing(Part::Subject, Part::Predicate) && crossing(Part::Predicate, Part::Subject) && !staying
 }
 
 /// A relation that cannot hold both ways.
-fn is_comparison(term: &Term) -> bool {
-    matches!(term.shown.as_str(), "before" | "after") || (term.shown.ends_with("er") && term.sort == Sort::Word)
+fn is_comparison(term: &Term, claim: &Claim) -> bool {
+    matches!(term.shown.as_str(), "before" | "after") || (claim.compares && term.shown.ends_with("er"))
 }

