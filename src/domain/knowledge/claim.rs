@@ -130,6 +130,8 @@ struct Reader {
     adjacent: bool,
     /// ... and this one may become it.
     pushed: bool,
+    /// The word just before puts what follows in time: `in 2019`.
+    dated: bool,
 }
 
 impl Claim {
@@ -144,6 +146,7 @@ impl Claim {
             reader.past_verb |= verb_at.is_some_and(|verb_at| at >= verb_at);
             reader.noun = noun_at(words, at) || (at == 0 && verb_at != Some(0));
             at += 1 + reader.take(word, next);
+            reader.dated = matches!(word.lower.as_str(), "in" | "since" | "of" | "before" | "after" | "year");
             reader.adjacent = std::mem::take(&mut reader.pushed);
             if word.then == Some(',') {
                 reader.condition = false;
@@ -157,7 +160,8 @@ impl Reader {
     /// Takes a word; says how many of those behind it were taken too.
     fn take(&mut self, word: &Word, next: Option<&str>) -> usize {
         let (text, known) = (word.lower.as_str(), lexicon());
-        let count = text == "once" && next.is_none_or(|next| matches!(next, "per" | "a" | "an" | "every" | "each" | "in"));
+        let count =
+            text == "once" && next.is_none_or(|next| matches!(next, "per" | "a" | "an" | "every" | "each" | "in"));
         if known.opens_condition(text) && !count {
             self.condition = true;
             self.negate ^= text == "unless";
@@ -168,7 +172,8 @@ impl Reader {
             return 0;
         }
         if let Some(bound) = known.bound(text) {
-            let counted = next.is_some_and(|next| next.starts_with(|c: char| c.is_ascii_digit()) || known.number(next).is_some());
+            let counted =
+                next.is_some_and(|next| next.starts_with(|c: char| c.is_ascii_digit()) || known.number(next).is_some());
             if counted {
                 self.bound = Some(bound);
                 return 0;
@@ -213,6 +218,7 @@ impl Reader {
     fn take_number(&mut self, text: &str, next: Option<&str>) -> Option<usize> {
         let (quantity, taken) = match lexicon().number(text) {
             Some(value) => quantity::spelled(text, value, next),
+            None if self.dated && quantity::year(text).is_some() => (quantity::year(text)?, 0),
             None if text.starts_with(|c: char| c.is_ascii_digit() || c == 'v') => quantity::read(text, next)?,
             None => return None,
         };
@@ -223,7 +229,9 @@ impl Reader {
         let (bound, shown) = (self.bound.take(), quantity.shown.clone());
         // `task 12` is a name, unless what follows shows that 12 counts something.
         let behind = self.claim.terms.last().filter(|_| quantity.kind == Kind::Plain && bound.is_none());
-        if let Some(noun) = behind.filter(|noun| digits && self.adjacent && lexicon().is_numbered(&noun.concept) && taken == 0) {
+        if let Some(noun) =
+            behind.filter(|noun| digits && self.adjacent && lexicon().is_numbered(&noun.concept) && taken == 0)
+        {
             let concept = Concept::named(format!("{}#{text}", noun.concept.text));
             self.push(concept, format!("{} {shown}", noun.shown), Sort::Name);
             return Some(taken);
@@ -248,7 +256,9 @@ impl Reader {
 
     /// A negator with nothing behind it belongs to what stood before; `nobody except` is no negation.
     fn close(mut self) -> Claim {
-        if self.exempt && let Some(term) = self.claim.terms.iter_mut().find(|term| term.negated) {
+        if self.exempt
+            && let Some(term) = self.claim.terms.iter_mut().find(|term| term.negated)
+        {
             term.negated = false;
         }
         if let Some(last) = self.claim.terms.last_mut() {
@@ -266,8 +276,8 @@ impl Quantity {
 }
 
 const IRREGULAR: [&str; 20] = [
-    "built", "made", "kept", "held", "sent", "run", "set", "put", "lost", "done", "found", "sold", "read", "shut", "bought",
-    "paid", "led", "cut", "split", "bound",
+    "built", "made", "kept", "held", "sent", "run", "set", "put", "lost", "done", "found", "sold", "read", "shut",
+    "bought", "paid", "led", "cut", "split", "bound",
 ];
 
 fn is_be(word: &str) -> bool {
@@ -275,14 +285,28 @@ fn is_be(word: &str) -> bool {
 }
 
 fn is_preposition(word: &str) -> bool {
-    matches!(word, "on" | "in" | "at" | "from" | "for" | "with" | "without" | "by" | "after" | "before" | "during" | "to" | "under")
+    matches!(
+        word,
+        "on" | "in"
+            | "at"
+            | "from"
+            | "for"
+            | "with"
+            | "without"
+            | "by"
+            | "after"
+            | "before"
+            | "during"
+            | "to"
+            | "under"
+    )
 }
 
 /// A determiner or a preposition stands before it.
 fn noun_at(words: &[Word], at: usize) -> bool {
     const BEFORE: [&str; 21] = [
-        "the", "a", "an", "each", "every", "of", "no", "our", "its", "in", "for", "by", "after", "before", "than", "on",
-        "through", "from", "with", "into", "at",
+        "the", "a", "an", "each", "every", "of", "no", "our", "its", "in", "for", "by", "after", "before", "than",
+        "on", "through", "from", "with", "into", "at",
     ];
     at.checked_sub(1).is_some_and(|before| BEFORE.contains(&words[before].lower.as_str()))
 }

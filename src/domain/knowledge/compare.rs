@@ -86,6 +86,10 @@ const AGREEING: f64 = 0.6;
 /// Least weight that an overlap shares: two words. One word in common is a topic, not a statement.
 const OVERLAPPING: f64 = 2.0;
 
+/// ... or more, when the clause says something else besides. From this share on it does not.
+const OVERLAPPING_PARTLY: f64 = 2.5;
+const WHOLE: f64 = 0.99;
+
 /// `None` when the texts have nothing to do with each other. `cosine` is that of their embeddings.
 pub fn compare(one: &str, other: &str, cosine: Option<f64>, options: &Options) -> Option<Verdict> {
     read_and_compare(&Reading::of(one), &Reading::of(other), one == other, cosine, options)
@@ -162,7 +166,8 @@ fn overlap(one: &Reading, other: &Reading, options: &Options) -> Option<Found> {
     for (claim, whole) in of_one.chain(of_other) {
         let alignment = Alignment::of(claim, whole);
         let share = alignment.contained();
-        if share < options.overlap || alignment.shared() < OVERLAPPING {
+        let least = if share < WHOLE { OVERLAPPING_PARTLY } else { OVERLAPPING };
+        if share < options.overlap || alignment.shared() < least {
             continue;
         }
         let contrast = Contrast::of(claim, whole, &alignment);
@@ -217,7 +222,8 @@ mod tests {
 
     #[test]
     fn near_embeddings_join_what_shares_no_word_and_never_what_is_opposed() {
-        let near = |one: &str, other: &str| compare(one, other, Some(0.97), &Options::default()).map(|verdict| verdict.class);
+        let near =
+            |one: &str, other: &str| compare(one, other, Some(0.97), &Options::default()).map(|verdict| verdict.class);
         assert_eq!(near("The box died", "Our machine has passed away"), Some(Class::Duplicate));
         assert_eq!(near("The cache is enabled", "The cache is not enabled"), Some(Class::Contradiction));
     }
@@ -242,7 +248,34 @@ mod tests {
     }
 
     const WORDS: &[&str] = &[
-        "the", "api", "is", "not", "stable", "unstable", "port", "8080", "9090", "if", "never", "web-01", "web-02", "5",
-        "minutes", ",", ";", "and", "in", "Frankfurt", "before", "faster", "than", "task", "12", "about", "at", "least", "%",
+        "the",
+        "api",
+        "is",
+        "not",
+        "stable",
+        "unstable",
+        "port",
+        "8080",
+        "9090",
+        "if",
+        "never",
+        "web-01",
+        "web-02",
+        "5",
+        "minutes",
+        ",",
+        ";",
+        "and",
+        "in",
+        "Frankfurt",
+        "before",
+        "faster",
+        "than",
+        "task",
+        "12",
+        "about",
+        "at",
+        "least",
+        "%",
     ];
 }

@@ -37,7 +37,8 @@ const MEETS: f64 = 0.6;
 impl<'a> Alignment<'a> {
     pub fn of(one: &'a Claim, other: &'a Claim) -> Self {
         let weight = |claim: &Claim| claim.terms.iter().map(Term::weight).sum();
-        let mut aligner = Aligner { one, other, free: (vec![true; one.terms.len()], vec![true; other.terms.len()]), ties: vec![] };
+        let mut aligner =
+            Aligner { one, other, free: (vec![true; one.terms.len()], vec![true; other.terms.len()]), ties: vec![] };
         aligner.run();
         let left = one.terms.iter().zip(&aligner.free.0).filter(|(_, free)| **free).map(|(term, _)| term).collect();
         let right = other.terms.iter().zip(&aligner.free.1).filter(|(_, free)| **free).map(|(term, _)| term).collect();
@@ -101,11 +102,19 @@ impl<'a> Aligner<'a> {
     /// From the surest ties to the loosest; each term is tied once.
     fn run(&mut self) {
         let same_part = |one: &Term, other: &Term| one.part == other.part;
-        self.pass(|a, b| (counts_the_same(a, b) && a.term.part == b.term.part && agree(a.term, b.term)).then_some(Tie::Same(1.0)));
+        self.pass(|a, b| {
+            (counts_the_same(a, b) && a.term.part == b.term.part && agree(a.term, b.term)).then_some(Tie::Same(1.0))
+        });
         self.pass(|a, b| (counts_the_same(a, b) && agree(a.term, b.term)).then_some(Tie::Same(1.0)));
         self.pass(|a, b| (counts_the_same(a, b) && differ(a.term, b.term)).then_some(Tie::Values));
         self.pass(|a, b| agree(a.term, b.term).then_some(Tie::Same(1.0)));
-        self.pass(|a, b| opposite(a.term, b.term).then_some(if a.term.negated == b.term.negated { Tie::Antonyms } else { Tie::Turned }));
+        self.pass(|a, b| {
+            opposite(a.term, b.term).then_some(if a.term.negated == b.term.negated {
+                Tie::Antonyms
+            } else {
+                Tie::Turned
+            })
+        });
         self.pass(|a, b| almost(a.term, b.term).then_some(Tie::Same(SAME_ALMOST)));
         self.pass(|a, b| (same_part(a.term, b.term) && differ(a.term, b.term)).then_some(Tie::Values));
         self.pass(|a, b| differ(a.term, b.term).then_some(Tie::Values));
@@ -233,7 +242,7 @@ pub struct Contrast {
 impl Contrast {
     pub fn of(one: &Claim, other: &Claim, alignment: &Alignment<'_>) -> Self {
         // `never deploy`, `do not run a deploy`: the negation of a verb that only one of them uses.
-        let paraphrased = alignment.left.iter().chain(&alignment.right).any(|term| term.negated && term.sort == Sort::Verb);
+        let paraphrased = alignment.left.iter().chain(&alignment.right).any(|term| term.negated && !term.is_name());
         let mut contrast = Self { paraphrased, ..Self::default() };
         for (a, b, tie) in &alignment.ties {
             contrast.look_at(one, other, a, b, *tie);
@@ -281,7 +290,9 @@ impl Contrast {
                 self.values.push(pair);
             }
             Tie::Names if in_subject && !(one.role && other.role) => self.part(format!("other subjects: {pair}")),
-            Tie::Names if one.functional || other.functional || one.copular || other.copular || one.role => self.values.push(pair),
+            Tie::Names if one.functional || other.functional || one.copular || other.copular || one.role => {
+                self.values.push(pair)
+            }
             Tie::Names => self.part(format!("other objects: {pair}")),
         }
     }

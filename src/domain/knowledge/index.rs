@@ -181,9 +181,8 @@ impl Shelf {
     }
 
     fn is_compared(&self, item: &Item, slot: u32, options: &Options) -> bool {
-        self.entry(slot).is_some_and(|entry| {
-            entry.item.id != item.id && entry.item.at_ms.abs_diff(item.at_ms) <= options.window_ms
-        })
+        self.entry(slot)
+            .is_some_and(|entry| entry.item.id != item.id && entry.item.at_ms.abs_diff(item.at_ms) <= options.window_ms)
     }
 
     /// Those that share the most information by words: a word of one in 2ⁿ items counts n + 1.
@@ -309,7 +308,8 @@ mod tests {
 
     #[test]
     fn near_embeddings_are_found_without_a_common_word() {
-        let with = |id: &str, content: &str, embedding: Vec<f32>| Item { embedding: Some(embedding), ..item(id, content) };
+        let with =
+            |id: &str, content: &str, embedding: Vec<f32>| Item { embedding: Some(embedding), ..item(id, content) };
         let index = index([
             with("near", "The box died", vec![1.0, 0.1, 0.0]),
             with("far", "Bread is baked", vec![0.0, 1.0, 0.0]),
@@ -321,7 +321,8 @@ mod tests {
 
     #[test]
     fn no_more_than_the_candidates_are_compared_and_the_nearest_come_first() {
-        let many = (0..50).map(|n| item(&format!("k{n:02}"), &format!("The gateway serves port number {n} of the fleet")));
+        let many =
+            (0..50).map(|n| item(&format!("k{n:02}"), &format!("The gateway serves port number {n} of the fleet")));
         let index = index(many.chain([item("same", "The gateway is slow since the update of its proxy")]));
         let options = Options { candidates: 1, ..Options::default() };
         let asked = item("x", "The gateway is slow since the update of its proxy.");

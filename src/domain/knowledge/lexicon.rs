@@ -248,7 +248,9 @@ impl Lexicon {
         if !one.is_exclusive || !other.is_exclusive || one == other {
             return false;
         }
-        let (Some(one), Some(other)) = (self.exclusive.get(&one.text), self.exclusive.get(&other.text)) else { return false };
+        let (Some(one), Some(other)) = (self.exclusive.get(&one.text), self.exclusive.get(&other.text)) else {
+            return false;
+        };
         one.iter().any(|group| other.contains(group))
     }
 

@@ -162,6 +162,12 @@ fn half_day(minutes: f64, half: &str) -> f64 {
     (minutes % 720.0) + if half == "pm" { 720.0 } else { 0.0 }
 }
 
+/// A year of this time.
+pub fn year(word: &str) -> Option<Quantity> {
+    let year = word.parse::<u32>().ok().filter(|year| (1900..2200).contains(year))?;
+    Some(Quantity::point(Kind::Date, f64::from(year * 372), word))
+}
+
 /// Digits and dots, at most `parts` numbers.
 fn dotted(word: &str, parts: usize) -> bool {
     let number = |part: &str| !part.is_empty() && part.len() <= 9 && part.bytes().all(|byte| byte.is_ascii_digit());
@@ -189,10 +195,14 @@ mod tests {
 
     #[test]
     fn the_same_in_other_units_agrees() {
-        for (a, b) in [("4 mb", "4096kb"), ("0.5 s", "500ms"), ("30 minutes", "1800 s"), ("2 am", "02:00"), ("2pm", "14:00")] {
+        for (a, b) in
+            [("4 mb", "4096kb"), ("0.5 s", "500ms"), ("30 minutes", "1800 s"), ("2 am", "02:00"), ("2pm", "14:00")]
+        {
             assert!(of(a).agrees(&of(b)), "{a} {b}");
         }
-        for (a, b) in [("4 mb", "4 s"), ("4 mb", "5 mb"), ("1.2.3", "1.2.4"), ("10.0.0.1", "10.0.0.2"), ("10:00", "11:00")] {
+        for (a, b) in
+            [("4 mb", "4 s"), ("4 mb", "5 mb"), ("1.2.3", "1.2.4"), ("10.0.0.1", "10.0.0.2"), ("10:00", "11:00")]
+        {
             assert!(!of(a).agrees(&of(b)), "{a} {b}");
         }
     }

@@ -41,7 +41,8 @@ pub fn read(content: &str) -> Text {
                 text.clipped = true;
                 break;
             }
-            let body = chunk.trim_matches(|c: char| !c.is_alphanumeric() && c != '%' && c != '-' && c != '<' && c != '>');
+            let body =
+                chunk.trim_matches(|c: char| !c.is_alphanumeric() && c != '%' && c != '-' && c != '<' && c != '>');
             let after = &chunk[chunk.rfind(body).map_or(chunk.len(), |at| at + body.len())..];
             if body.eq_ignore_ascii_case("but") {
                 text.close(&mut clause);
@@ -104,7 +105,9 @@ fn split(body: &str, first: bool, into: &mut Vec<Word>) {
         let body = body.trim_matches('-');
         // `32-core` is a number and a word, `web-03` is a name.
         match body.split_once('-') {
-            Some((count, rest)) if count.bytes().all(|byte| byte.is_ascii_digit()) && rest.chars().all(char::is_alphabetic) => {
+            Some((count, rest))
+                if count.bytes().all(|byte| byte.is_ascii_digit()) && rest.chars().all(char::is_alphabetic) =>
+            {
                 push(count, false);
                 push(rest, false);
             }
@@ -113,7 +116,9 @@ fn split(body: &str, first: bool, into: &mut Vec<Word>) {
         return;
     }
     // `host-b`, too.
-    let lettered = body.rsplit_once('-').is_some_and(|(_, last)| last.chars().count() == 1 && last.chars().all(char::is_alphabetic));
+    let lettered = body
+        .rsplit_once('-')
+        .is_some_and(|(_, last)| last.chars().count() == 1 && last.chars().all(char::is_alphabetic));
     if lettered {
         push(body, false);
         return;
