@@ -1,6 +1,8 @@
 //! A clause as terms: what it speaks of (subject), what it says of that (predicate), and under which circumstances
 //! (condition). Each term knows whether it is negated. There is no grammar here: the first verb cuts the clause.
 
+use std::borrow::Cow;
+
 use super::lexicon::{Bound, Concept, lexicon};
 use super::quantity::{self, Kind, Quantity};
 use super::word::{self, Word};
@@ -68,7 +70,10 @@ impl Reading {
     }
 
     /// All claims as one, to compare texts that say the same in other sentences.
-    pub fn whole(&self) -> Claim {
+    pub fn whole(&self) -> Cow<'_, Claim> {
+        if let [only] = &self.claims[..] {
+            return Cow::Borrowed(only);
+        }
         let mut whole = self.claims.first().cloned().unwrap_or_default();
         for claim in self.claims.iter().skip(1) {
             whole.terms.extend(claim.terms.iter().cloned());
@@ -76,7 +81,7 @@ impl Reading {
             whole.role |= claim.role;
             whole.joints += claim.joints;
         }
-        whole
+        Cow::Owned(whole)
     }
 }
 

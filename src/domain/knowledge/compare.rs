@@ -51,7 +51,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { duplicate: 0.85, overlap: 0.65, cosine: 0.9, window_ms: u64::MAX, candidates: 64 }
+        Self { duplicate: 0.85, overlap: 0.65, cosine: 0.9, window_ms: u64::MAX, candidates: 32 }
     }
 }
 
@@ -161,8 +161,8 @@ fn says_more(one: &Claim, other: &Claim, alignment: &Alignment<'_>) -> bool {
 fn overlap(one: &Reading, other: &Reading, options: &Options) -> Option<Found> {
     let mut best: Option<Found> = None;
     let (whole_one, whole_other) = (one.whole(), other.whole());
-    let of_one = one.claims.iter().map(|claim| (claim, &whole_other));
-    let of_other = other.claims.iter().map(|claim| (claim, &whole_one));
+    let of_one = one.claims.iter().map(|claim| (claim, whole_other.as_ref()));
+    let of_other = other.claims.iter().map(|claim| (claim, whole_one.as_ref()));
     for (claim, whole) in of_one.chain(of_other) {
         let alignment = Alignment::of(claim, whole);
         let share = alignment.contained();

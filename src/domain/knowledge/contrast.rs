@@ -98,45 +98,95 @@ struct Aligner<'a> {
     ties: Vec<(&'a Term, &'a Term, Tie)>,
 }
 
-impl<'a> Aligner<'a> {
-    /// From the surest ties to the loosest; each term is tied once.
-    fn run(&mut self) {
-        let same_part = |one: &Term, other: &Term| one.part == other.part;
-        self.pass(|a, b| {
-            (counts_the_same(a, b) && a.term.part == b.term.part && agree(a.term, b.term)).then_some(Tie::Same(1.0))
-        });
-        self.pass(|a, b| (counts_the_same(a, b) && agree(a.term, b.term)).then_some(Tie::Same(1.0)));
-        self.pass(|a, b| (counts_the_same(a, b) && differ(a.term, b.term)).then_some(Tie::Values));
-        self.pass(|a, b| agree(a.term, b.term).then_some(Tie::Same(1.0)));
-        self.pass(|a, b| {
-            opposite(a.term, b.term).then_some(if a.term.negated == b.term.negated {
-                Tie::Antonyms
-            } else {
-                Tie::Turned
-            })
-        });
-        self.pass(|a, b| almost(a.term, b.term).then_some(Tie::Same(SAME_ALMOST)));
-        self.pass(|a, b| (same_part(a.term, b.term) && differ(a.term, b.term)).then_some(Tie::Values));
-        self.pass(|a, b| differ(a.term, b.term).then_some(Tie::Values));
-        self.pass(|a, b| meet(a.term, b.term).then_some(Tie::Same(MEETS)));
-        self.pass(|a, b| (same_part(a.term, b.term) && names(a, b)).then_some(Tie::Names));
-        self.pass(|a, b| names(a, b).then_some(Tie::Names));
+/// What may tie two terms, from the surest to the loosest.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bond {
+    AgreeInPart,
+    AgreeInPlace,
+    DifferInPlace,
+    Agree,
+    Opposite,
+    Almost,
+    DifferInPart,
+    Differ,
+    Meet,
+    NamesInPart,
+    Names,
+}
+
+impl Bond {
+    const ALL: [Bond; 11] = [
+        Bond::AgreeInPart,
+        Bond::AgreeInPlace,
+        Bond::DifferInPlace,
+        Bond::Agree,
+        Bond::Opposite,
+        Bond::Almost,
+        Bond::DifferInPart,
+        Bond::Differ,
+        Bond::Meet,
+        Bond::NamesInPart,
+        Bond::Names,
+    ];
+
+    fn tie(self, a: &Term, b: &Term) -> Tie {
+        match self {
+            Bond::AgreeInPart | Bond::AgreeInPlace | Bond::Agree => Tie::Same(1.0),
+            Bond::DifferInPlace | Bond::DifferInPart | Bond::Differ => Tie::Values,
+            Bond::Opposite if a.negated == b.negated => Tie::Antonyms,
+            Bond::Opposite => Tie::Turned,
+            Bond::Almost => Tie::Same(SAME_ALMOST),
+            Bond::Meet => Tie::Same(MEETS),
+            Bond::NamesInPart | Bond::Names => Tie::Names,
+        }
     }
 
-    fn pass(&mut self, tie: impl Fn(&Spot<'_>, &Spot<'_>) -> Option<Tie>) {
+    /// All bonds of two terms, as bits. Most pairs of words have none.
+    fn of(a: &Spot<'_>, b: &Spot<'_>) -> u16 {
+        let same_part = a.term.part == b.term.part;
+        let mut bonds = 0;
+        let mut add = |bond: Bond, holds: bool| bonds |= u16::from(holds) << bond as u16;
+        if agree(a.term, b.term) {
+            let in_place = counts_the_same(a, b);
+            add(Bond::AgreeInPart, in_place && same_part);
+            add(Bond::AgreeInPlace, in_place);
+            add(Bond::Agree, true);
+        }
+        if differ(a.term, b.term) {
+            add(Bond::DifferInPlace, counts_the_same(a, b));
+            add(Bond::DifferInPart, same_part);
+            add(Bond::Differ, true);
+        }
+        add(Bond::Opposite, opposite(a.term, b.term));
+        add(Bond::Almost, almost(a.term, b.term));
+        add(Bond::Meet, meet(a.term, b.term));
+        if names(a, b) {
+            add(Bond::NamesInPart, same_part);
+            add(Bond::Names, true);
+        }
+        bonds
+    }
+}
+
+impl<'a> Aligner<'a> {
+    /// Ties by the surest bonds first; each term is tied once.
+    fn run(&mut self) {
+        let mut bonds = Vec::new();
         for (i, one) in self.one.terms.iter().enumerate() {
-            if !self.free.0[i] {
-                continue;
-            }
+            let one = Spot::of(self.one, i, one);
             for (j, other) in self.other.terms.iter().enumerate() {
-                if !self.free.1[j] {
-                    continue;
+                let found = Bond::of(&one, &Spot::of(self.other, j, other));
+                if found != 0 {
+                    bonds.push((i, j, found));
                 }
-                let spots = (Spot::of(self.one, i, one), Spot::of(self.other, j, other));
-                if let Some(tie) = tie(&spots.0, &spots.1) {
-                    self.ties.push((one, other, tie));
-                    (self.free.0[i], self.free.1[j]) = (false, false);
-                    break;
+            }
+        }
+        for bond in Bond::ALL {
+            for (i, j, found) in &bonds {
+                if found >> bond as u16 & 1 == 1 && self.free.0[*i] && self.free.1[*j] {
+                    let (one, other) = (&self.one.terms[*i], &self.other.terms[*j]);
+                    self.ties.push((one, other, bond.tie(one, other)));
+                    (self.free.0[*i], self.free.1[*j]) = (false, false);
                 }
             }
         }
@@ -206,12 +256,12 @@ fn opposite(a: &Term, b: &Term) -> bool {
 /// A typing error in a long word, or the longer form of one.
 fn almost(a: &Term, b: &Term) -> bool {
     const LONG: usize = 6;
+    let (one, other) = (a.concept.text.as_str(), b.concept.text.as_str());
+    let (short, long) = if one.len() <= other.len() { (one, other) } else { (other, one) };
     let plain = |term: &Term| matches!(term.sort, Sort::Word | Sort::Verb) && term.concept.text.is_ascii();
-    if !plain(a) || !plain(b) {
+    if short.len() + 3 < long.len() || short.len() < LONG - 1 || !plain(a) || !plain(b) {
         return false;
     }
-    let (a, b) = (a.concept.text.as_str(), b.concept.text.as_str());
-    let (short, long) = if a.len() <= b.len() { (a, b) } else { (b, a) };
     let longer_form = short.len() >= LONG - 1 && long.starts_with(short) && long.len() - short.len() <= 3;
     longer_form || (short.len() >= LONG && long.len() - short.len() <= 1 && one_edit_apart(short, long))
 }

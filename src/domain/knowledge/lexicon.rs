@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use rust_stemmers::{Algorithm, Stemmer};
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde::Deserialize;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -69,28 +70,32 @@ impl PartialEq for Concept {
     }
 }
 
+/// The words behind the first, and what stands for all.
+type Phrase = (Vec<String>, Vec<String>);
+
+/// Tables that are looked up, never walked.
 #[derive(Debug, Default)]
 pub struct Lexicon {
-    stop: BTreeSet<String>,
-    negators: BTreeSet<String>,
-    auxiliaries: BTreeSet<String>,
-    conditions: BTreeSet<String>,
-    bounds: BTreeMap<String, Bound>,
-    /// By their first word: the others, and what stands for all.
-    phrases: BTreeMap<String, Vec<(Vec<String>, Vec<String>)>>,
-    units: BTreeMap<String, (u8, f64)>,
-    numbers: BTreeMap<String, f64>,
+    stop: FxHashSet<String>,
+    negators: FxHashSet<String>,
+    auxiliaries: FxHashSet<String>,
+    conditions: FxHashSet<String>,
+    bounds: FxHashMap<String, Bound>,
+    /// By their first word.
+    phrases: FxHashMap<String, Vec<Phrase>>,
+    units: FxHashMap<String, (u8, f64)>,
+    numbers: FxHashMap<String, f64>,
     /// Irregular forms, and the stem of their verb.
-    forms: BTreeMap<String, String>,
-    verbs: BTreeSet<String>,
+    forms: FxHashMap<String, String>,
+    verbs: FxHashSet<String>,
     /// From here on by stem.
-    verb_stems: BTreeSet<String>,
-    functional: BTreeSet<String>,
-    roles: BTreeSet<String>,
-    numbered: BTreeSet<String>,
-    synonyms: BTreeMap<String, String>,
-    antonyms: BTreeMap<String, BTreeSet<String>>,
-    exclusive: BTreeMap<String, Vec<u16>>,
+    verb_stems: FxHashSet<String>,
+    functional: FxHashSet<String>,
+    roles: FxHashSet<String>,
+    numbered: FxHashSet<String>,
+    synonyms: FxHashMap<String, String>,
+    antonyms: FxHashMap<String, BTreeSet<String>>,
+    exclusive: FxHashMap<String, Vec<u16>>,
 }
 
 pub fn lexicon() -> &'static Lexicon {
@@ -106,17 +111,17 @@ pub fn stem(word: &str) -> String {
     Stemmer::create(Algorithm::English).stem(word).into_owned()
 }
 
-fn set(words: &str) -> BTreeSet<String> {
+fn set(words: &str) -> FxHashSet<String> {
     words.split_whitespace().map(str::to_owned).collect()
 }
 
-fn stems(words: &str) -> BTreeSet<String> {
+fn stems(words: &str) -> FxHashSet<String> {
     words.split_whitespace().map(stem).collect()
 }
 
 impl Lexicon {
     fn of(file: File) -> Self {
-        let mut synonyms = BTreeMap::new();
+        let mut synonyms = FxHashMap::default();
         for line in &file.synonyms {
             let mut words = line.split_whitespace().map(stem);
             let Some(head) = words.next() else { continue };
@@ -124,15 +129,15 @@ impl Lexicon {
                 synonyms.entry(word).or_insert_with(|| head.clone());
             }
         }
-        let mut forms = BTreeMap::new();
+        let mut forms = FxHashMap::default();
         for line in &file.forms {
             let mut words = line.split_whitespace();
             let Some(base) = words.next() else { continue };
             forms.extend(words.map(|word| (word.to_owned(), stem(base))));
         }
         let fold = |word: &str| folded(&synonyms, base(&forms, word));
-        let folds = |words: &str| words.split_whitespace().map(fold).collect::<BTreeSet<_>>();
-        let mut antonyms: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let folds = |words: &str| words.split_whitespace().map(fold).collect::<FxHashSet<String>>();
+        let mut antonyms: FxHashMap<String, BTreeSet<String>> = FxHashMap::default();
         for line in &file.antonyms {
             if let Some((one, other)) = line.split_once(' ') {
                 let (one, other) = (fold(one), fold(other));
@@ -140,19 +145,19 @@ impl Lexicon {
                 antonyms.entry(other).or_default().insert(one);
             }
         }
-        let mut exclusive: BTreeMap<String, Vec<u16>> = BTreeMap::new();
+        let mut exclusive: FxHashMap<String, Vec<u16>> = FxHashMap::default();
         for (group, line) in file.exclusive.iter().enumerate() {
-            for word in folds(line) {
+            for word in line.split_whitespace().map(fold) {
                 exclusive.entry(word).or_default().push(group as u16);
             }
         }
-        let mut bounds = BTreeMap::new();
+        let mut bounds = FxHashMap::default();
         for (words, bound) in
             [(&file.at_least, Bound::AtLeast), (&file.at_most, Bound::AtMost), (&file.about, Bound::About)]
         {
-            bounds.extend(set(words).into_iter().map(|word| (word, bound)));
+            bounds.extend(words.split_whitespace().map(|word| (word.to_owned(), bound)));
         }
-        let mut units = BTreeMap::new();
+        let mut units = FxHashMap::default();
         for (dimension, (_, names)) in (1u8..).zip(&file.units) {
             units.extend(names.iter().map(|(name, size)| (name.clone(), (dimension, *size))));
         }
@@ -165,7 +170,7 @@ impl Lexicon {
             bounds,
             phrases: phrases(&file.phrases),
             units,
-            numbers: file.numbers,
+            numbers: file.numbers.into_iter().collect(),
             verb_stems: stems(&file.verbs),
             verbs: set(&file.verbs),
             forms,
@@ -269,11 +274,11 @@ impl Lexicon {
     }
 }
 
-fn base(forms: &BTreeMap<String, String>, word: &str) -> String {
+fn base(forms: &FxHashMap<String, String>, word: &str) -> String {
     forms.get(word).cloned().unwrap_or_else(|| stem(word))
 }
 
-fn folded(synonyms: &BTreeMap<String, String>, stem: String) -> String {
+fn folded(synonyms: &FxHashMap<String, String>, stem: String) -> String {
     synonyms.get(&stem).cloned().unwrap_or(stem)
 }
 
@@ -281,12 +286,14 @@ fn folded(synonyms: &BTreeMap<String, String>, stem: String) -> String {
 fn negates(long: &str, short: &str) -> bool {
     const PREFIXES: [&str; 8] = ["un", "in", "im", "ir", "il", "non", "dis", "a"];
     let rest = |prefix: &&str| long.strip_prefix(*prefix) == Some(short);
-    short.len() >= 4 && PREFIXES.iter().any(|prefix| rest(&prefix) && (*prefix != "a" || short.len() >= 6))
+    short.len() >= 4
+        && long.ends_with(short)
+        && PREFIXES.iter().any(|prefix| rest(&prefix) && (*prefix != "a" || short.len() >= 6))
 }
 
 /// By first word; the longest of each first.
-fn phrases(pairs: &[(String, String)]) -> BTreeMap<String, Vec<(Vec<String>, Vec<String>)>> {
-    let mut by_first: BTreeMap<String, Vec<(Vec<String>, Vec<String>)>> = BTreeMap::new();
+fn phrases(pairs: &[(String, String)]) -> FxHashMap<String, Vec<Phrase>> {
+    let mut by_first: BTreeMap<String, Vec<Phrase>> = BTreeMap::new();
     for (phrase, stands) in pairs {
         let mut words = phrase.split_whitespace().map(str::to_owned);
         let Some(first) = words.next() else { continue };
@@ -296,7 +303,7 @@ fn phrases(pairs: &[(String, String)]) -> BTreeMap<String, Vec<(Vec<String>, Vec
     for candidates in by_first.values_mut() {
         candidates.sort_by_key(|(rest, _)| std::cmp::Reverse(rest.len()));
     }
-    by_first
+    by_first.into_iter().collect()
 }
 
 #[cfg(test)]
