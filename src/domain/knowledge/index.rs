@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 
 use rustc_hash::FxHashMap;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::claim::Reading;
 use super::compare::{Class, Options, Verdict, Why, read_and_compare};
@@ -60,9 +61,18 @@ pub struct Index {
 #[derive(Debug, Default)]
 struct Shelf {
     slots: Vec<Option<Entry>>,
+    /// By slot: what ranking looks at, close together, since it may look at all of them.
+    marks: Vec<Mark>,
     free: Vec<u32>,
     /// Looked up, never walked.
     lists: FxHashMap<u64, Vec<u32>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    /// A hash of the id: it settles ties alike on every node, whatever slots the items have.
+    id: u64,
+    at_ms: u64,
 }
 
 #[derive(Debug)]
@@ -148,14 +158,16 @@ impl Shelf {
     fn insert(&mut self, item: Item) -> u32 {
         let keys = keys(&Reading::of(&item.content));
         let signature = item.embedding.as_deref().map(Signature::of);
+        let mark = Mark::of(&item);
         let entry = Some(Entry { item, signature });
         let slot = match self.free.pop() {
             Some(slot) => {
-                self.slots[slot as usize] = entry;
+                (self.slots[slot as usize], self.marks[slot as usize]) = (entry, mark);
                 slot
             }
             None => {
                 self.slots.push(entry);
+                self.marks.push(mark);
                 self.slots.len() as u32 - 1
             }
         };
@@ -180,18 +192,19 @@ impl Shelf {
         Some(entry.item)
     }
 
-    fn is_compared(&self, item: &Item, slot: u32, options: &Options) -> bool {
-        self.entry(slot)
-            .is_some_and(|entry| entry.item.id != item.id && entry.item.at_ms.abs_diff(item.at_ms) <= options.window_ms)
+    /// Said within the window, and not the item itself.
+    fn is_compared(&self, item: &Mark, slot: u32, options: &Options) -> bool {
+        let mark = &self.marks[slot as usize];
+        mark.id != item.id && mark.at_ms.abs_diff(item.at_ms) <= options.window_ms
     }
 
     /// Those that share the most information by words: a word of one in 2ⁿ items counts n + 1.
     fn by_words(&self, item: &Item, reading: &Reading, options: &Options) -> Vec<u32> {
-        let mut lists: Vec<(u64, &Vec<u32>)> =
+        let mut found: Vec<(u64, &Vec<u32>)> =
             keys(reading).into_iter().filter_map(|key| Some((key, self.lists.get(&key)?))).collect();
-        lists.sort_by_key(|(key, list)| (list.len(), *key));
+        found.sort_by_key(|(key, list)| (list.len(), *key));
         let (mut sums, mut touched, mut visits) = (vec![0u32; self.slots.len()], Vec::new(), 0);
-        for (taken, (_, list)) in lists.into_iter().enumerate() {
+        for (taken, (_, list)) in found.into_iter().enumerate() {
             visits += list.len();
             if taken >= LISTS_MIN && visits > VISITS_MAX {
                 break;
@@ -205,7 +218,8 @@ impl Shelf {
                 *sum += information;
             }
         }
-        touched.retain(|slot| self.is_compared(item, *slot, options));
+        let mark = Mark::of(item);
+        touched.retain(|slot| self.is_compared(&mark, *slot, options));
         self.first(touched, options.candidates, |slot| std::cmp::Reverse(sums[slot as usize]))
     }
 
@@ -215,18 +229,24 @@ impl Shelf {
         let distance = |slot: u32| Some(self.entry(slot)?.signature?.distance(&signature));
         let near = |slot: &u32| distance(*slot).is_some_and(|bits| bits <= reach);
         let near = (0..self.slots.len() as u32).filter(near);
-        let near = near.filter(|slot| self.is_compared(item, *slot, options)).collect();
+        let mark = Mark::of(item);
+        let near = near.filter(|slot| self.is_compared(&mark, *slot, options)).collect();
         self.first(near, NEAR_MAX.min(options.candidates), distance)
     }
 
-    /// The first `count` by rank. Ids settle ties, so the slots that items happen to have do not matter.
+    /// The first `count` by rank.
     fn first<R: Ord>(&self, mut slots: Vec<u32>, count: usize, rank: impl Fn(u32) -> R) -> Vec<u32> {
-        let id = |slot: u32| self.entry(slot).map(|entry| entry.item.id.as_str());
         if count > 0 && slots.len() > count {
-            slots.select_nth_unstable_by(count - 1, |a, b| rank(*a).cmp(&rank(*b)).then_with(|| id(*a).cmp(&id(*b))));
+            slots.select_nth_unstable_by_key(count - 1, |slot| (rank(*slot), self.marks[*slot as usize].id));
         }
         slots.truncate(count);
         slots
+    }
+}
+
+impl Mark {
+    fn of(item: &Item) -> Self {
+        Self { id: xxh3_64(item.id.as_bytes()), at_ms: item.at_ms }
     }
 }
 

@@ -84,7 +84,7 @@ pub struct Lexicon {
     /// By their first word.
     phrases: FxHashMap<String, Vec<Phrase>>,
     units: FxHashMap<String, (u8, f64)>,
-    numbers: FxHashMap<String, f64>,
+    numbers: BTreeMap<String, f64>,
     /// Irregular forms, and the stem of their verb.
     forms: FxHashMap<String, String>,
     verbs: FxHashSet<String>,
@@ -146,9 +146,9 @@ impl Lexicon {
             }
         }
         let mut exclusive: FxHashMap<String, Vec<u16>> = FxHashMap::default();
-        for (group, line) in file.exclusive.iter().enumerate() {
+        for (group, line) in (0u16..).zip(&file.exclusive) {
             for word in line.split_whitespace().map(fold) {
-                exclusive.entry(word).or_default().push(group as u16);
+                exclusive.entry(word).or_default().push(group);
             }
         }
         let mut bounds = FxHashMap::default();
@@ -170,7 +170,7 @@ impl Lexicon {
             bounds,
             phrases: phrases(&file.phrases),
             units,
-            numbers: file.numbers.into_iter().collect(),
+            numbers: file.numbers,
             verb_stems: stems(&file.verbs),
             verbs: set(&file.verbs),
             forms,
