@@ -106,8 +106,10 @@ pub(super) fn read_and_compare(
         let shared = one.terms().map(|term| term.shown.clone()).take(SHOWN_MAX).collect();
         return Some(Verdict { class: Class::Duplicate, score: 1.0, why: Why { shared, opposed: Vec::new(), cosine } });
     }
-    let found = contradiction(one, other).or_else(|| duplicate(one, other, cosine, options));
-    found.or_else(|| overlap(one, other, options)).map(|(class, score, mut why)| {
+    let (whole_one, whole_other) = (one.whole(), other.whole());
+    let wholes = Pair::of(&whole_one, &whole_other);
+    let found = contradiction(one, other, &wholes).or_else(|| duplicate(one, other, &wholes, cosine, options));
+    found.or_else(|| overlap(one, other, &wholes, options)).map(|(class, score, mut why)| {
         why.cosine = cosine;
         Verdict { class, score, why }
     })
@@ -115,40 +117,70 @@ pub(super) fn read_and_compare(
 
 type Found = (Class, f64, Why);
 
+/// Two claims and their alignment, which is most of the work.
+struct Pair<'a> {
+    one: &'a Claim,
+    other: &'a Claim,
+    alignment: Alignment<'a>,
+}
+
+impl<'a> Pair<'a> {
+    fn of(one: &'a Claim, other: &'a Claim) -> Self {
+        Self { one, other, alignment: Alignment::of(one, other) }
+    }
+
+    fn contrast(&self) -> Contrast {
+        Contrast::of(self.one, self.other, &self.alignment)
+    }
+}
+
 /// The pair of clauses that stand against each other most clearly.
-fn contradiction(one: &Reading, other: &Reading) -> Option<Found> {
+fn contradiction(one: &Reading, other: &Reading, wholes: &Pair<'_>) -> Option<Found> {
+    if let ([a], [b]) = (&one.claims[..], &other.claims[..]) {
+        return share_a_word(a, b).then(|| opposed(wholes)).flatten();
+    }
     let mut best: Option<Found> = None;
     for (a, b) in pairs(one, other) {
-        let alignment = Alignment::of(a, b);
-        let (shorter, longer) = alignment.coverage();
-        if shorter < ALIGNED_SHORTER || longer < ALIGNED_LONGER || alignment.shared() < AGREEING {
-            continue;
-        }
-        let contrast = Contrast::of(a, b, &alignment);
-        let score = (shorter + longer) / 2.0;
-        if contrast.is_opposed() && best.as_ref().is_none_or(|(_, found, _)| score > *found) {
-            let opposed = contrast.values.into_iter().chain(contrast.flips).collect();
-            best = Some((Class::Contradiction, score, Why { opposed, ..why(&alignment) }));
+        let found = opposed(&Pair::of(a, b));
+        let score = |found: &Option<Found>| found.as_ref().map_or(-1.0, |(_, score, _)| *score);
+        if score(&found) > score(&best) {
+            best = found;
         }
     }
     best
 }
 
-fn duplicate(one: &Reading, other: &Reading, cosine: Option<f64>, options: &Options) -> Option<Found> {
-    if one.clipped || other.clipped {
+fn opposed(pair: &Pair<'_>) -> Option<Found> {
+    let (shorter, longer) = pair.alignment.coverage();
+    if shorter < ALIGNED_SHORTER || longer < ALIGNED_LONGER || pair.alignment.shared() < AGREEING {
         return None;
     }
-    let (a, b) = (one.whole(), other.whole());
-    let alignment = Alignment::of(&a, &b);
-    let contrast = Contrast::of(&a, &b, &alignment);
-    if !contrast.is_agreement() {
+    let contrast = pair.contrast();
+    if !contrast.is_opposed() {
         return None;
     }
+    let opposed = contrast.values.into_iter().chain(contrast.flips).collect();
+    Some((Class::Contradiction, (shorter + longer) / 2.0, Why { opposed, ..why(&pair.alignment) }))
+}
+
+fn duplicate(
+    one: &Reading,
+    other: &Reading,
+    wholes: &Pair<'_>,
+    cosine: Option<f64>,
+    options: &Options,
+) -> Option<Found> {
+    let contrast = wholes.contrast();
+    if one.clipped || other.clipped || !contrast.is_agreement() {
+        return None;
+    }
+    let alignment = &wholes.alignment;
     let alike = if contrast.flips.is_empty() { alignment.similarity() } else { alignment.similarity_turned() };
     let near = cosine.filter(|cosine| *cosine >= options.cosine);
-    let is_duplicate = (alike >= options.duplicate && !says_more(&a, &b, &alignment)) || near.is_some();
+    let is_duplicate =
+        (alike >= options.duplicate && !says_more(wholes.one, wholes.other, alignment)) || near.is_some();
     let score = near.map_or(alike, |cosine| cosine.max(alike));
-    is_duplicate.then(|| (Class::Duplicate, score, why(&alignment)))
+    is_duplicate.then(|| (Class::Duplicate, score, why(alignment)))
 }
 
 /// One joins something to what the other says: `efficient`, `efficient and quiet`.
@@ -158,31 +190,35 @@ fn says_more(one: &Claim, other: &Claim, alignment: &Alignment<'_>) -> bool {
 }
 
 /// The clause of either text that the other one says most of.
-fn overlap(one: &Reading, other: &Reading, options: &Options) -> Option<Found> {
+fn overlap(one: &Reading, other: &Reading, wholes: &Pair<'_>, options: &Options) -> Option<Found> {
     let mut best: Option<Found> = None;
-    let (whole_one, whole_other) = (one.whole(), other.whole());
-    let of_one = one.claims.iter().map(|claim| (claim, whole_other.as_ref()));
-    let of_other = other.claims.iter().map(|claim| (claim, whole_one.as_ref()));
-    for (claim, whole) in of_one.chain(of_other) {
-        let alignment = Alignment::of(claim, whole);
-        let share = alignment.contained();
+    let mut look_at = |pair: &Pair<'_>| {
+        let share = pair.alignment.contained();
         let least = if share < WHOLE { OVERLAPPING_PARTLY } else { OVERLAPPING };
-        if share < options.overlap || alignment.shared() < least {
-            continue;
+        if share < options.overlap || pair.alignment.shared() < least {
+            return;
         }
-        let contrast = Contrast::of(claim, whole, &alignment);
-        if contrast.apart.is_none() && best.as_ref().is_none_or(|(_, found, _)| share > *found) {
-            best = Some((Class::Overlap, share, why(&alignment)));
+        let better = best.as_ref().is_none_or(|(_, found, _)| share > *found);
+        if better && pair.contrast().apart.is_none() {
+            best = Some((Class::Overlap, share, why(&pair.alignment)));
         }
+    };
+    match &one.claims[..] {
+        [_] => look_at(wholes),
+        claims => claims.iter().for_each(|claim| look_at(&Pair::of(claim, wholes.other))),
     }
+    other.claims.iter().for_each(|claim| look_at(&Pair::of(claim, wholes.one)));
     best
 }
 
 /// Clauses of both that share a word. Others cannot be told apart from unrelated ones.
 fn pairs<'a>(one: &'a Reading, other: &'a Reading) -> impl Iterator<Item = (&'a Claim, &'a Claim)> {
-    let share = |a: &Claim, b: &Claim| a.terms.iter().any(|x| b.terms.iter().any(|y| x.concept == y.concept));
     let all = one.claims.iter().flat_map(move |a| other.claims.iter().map(move |b| (a, b)));
-    all.filter(move |(a, b)| share(a, b))
+    all.filter(|(a, b)| share_a_word(a, b))
+}
+
+fn share_a_word(a: &Claim, b: &Claim) -> bool {
+    a.terms.iter().any(|x| b.terms.iter().any(|y| x.concept == y.concept))
 }
 
 /// Words named as a reason. More than these nobody reads.

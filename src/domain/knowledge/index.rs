@@ -19,9 +19,9 @@ use super::item::{Invalid, Item};
 /// Items that an index holds. At about a kilobyte each without an embedding: 1 GB.
 pub const ITEMS_MAX: usize = 1 << 20;
 
-/// Entries of word lists looked at in one check: two milliseconds. The lists of the rarest words come first, so what
+/// Entries of word lists looked at in one check: under a millisecond. The lists of the rarest words come first, so what
 /// is left out are words that nearly all items have.
-const VISITS_MAX: usize = 1 << 18;
+const VISITS_MAX: usize = 1 << 17;
 
 /// ... but so many lists always, for a fleet that says the same few words all day.
 const LISTS_MIN: usize = 2;
