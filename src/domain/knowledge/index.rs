@@ -203,13 +203,15 @@ impl Shelf {
         let mut found: Vec<(u64, &Vec<u32>)> =
             keys(reading).into_iter().filter_map(|key| Some((key, self.lists.get(&key)?))).collect();
         found.sort_by_key(|(key, list)| (list.len(), *key));
+        // Items, not slots: how many were removed before must not show.
+        let held = self.slots.len() - self.free.len();
         let (mut sums, mut touched, mut visits) = (vec![0u32; self.slots.len()], Vec::new(), 0);
         for (taken, (_, list)) in found.into_iter().enumerate() {
             visits += list.len();
             if taken >= LISTS_MIN && visits > VISITS_MAX {
                 break;
             }
-            let information = 1 + (self.slots.len() / list.len().max(1)).max(1).ilog2();
+            let information = 1 + (held / list.len().max(1)).max(1).ilog2();
             for slot in list {
                 let sum = &mut sums[*slot as usize];
                 if *sum == 0 {
