@@ -314,7 +314,8 @@ impl Contrast {
 
     /// The claims cannot both be true.
     pub fn is_opposed(&self) -> bool {
-        self.apart.is_none() && (self.flips.len() % 2 == 1) != !self.values.is_empty()
+        let (turned, excluded) = (!self.flips.len().is_multiple_of(2), !self.values.is_empty());
+        self.apart.is_none() && turned != excluded
     }
 
     /// Nothing stands against anything.
@@ -382,7 +383,9 @@ fn swapped(one: &Claim, other: &Claim, alignment: &Alignment<'_>) -> bool {
     let plain = |claim: &Claim| !claim.fronted && !claim.passive && !claim.copular;
     let ordered_by = |claim: &Claim| claim.terms.iter().any(|term| is_comparison(term, claim));
     let ordered = ordered_by(one) && ordered_by(other);
-    if one.fronted || other.fronted || (!ordered && !(plain(one) && plain(other))) {
+    let fronted = one.fronted || other.fronted;
+    let active = plain(one) && plain(other);
+    if fronted || !(ordered || active) {
         return false;
     }
     let same = || alignment.ties.iter().filter(|(_, _, tie)| matches!(tie, Tie::Same(_)));

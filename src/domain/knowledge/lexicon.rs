@@ -288,7 +288,7 @@ fn negates(long: &str, short: &str) -> bool {
     let rest = |prefix: &&str| long.strip_prefix(*prefix) == Some(short);
     short.len() >= 4
         && long.ends_with(short)
-        && PREFIXES.iter().any(|prefix| rest(&prefix) && (*prefix != "a" || short.len() >= 6))
+        && PREFIXES.iter().any(|prefix| rest(prefix) && (*prefix != "a" || short.len() >= 6))
 }
 
 /// By first word; the longest of each first.
