@@ -170,6 +170,26 @@ fn item(n: usize, content: String) -> Item {
     }
 }
 
+/// The worst that a sender can do: the longest texts, cut into as many clauses as are read, all much alike.
+#[test]
+#[ignore = "it measures time, so nothing else should run"]
+fn a_check_among_the_longest_texts_is_bounded() {
+    let (words, mut chance) = (vocabulary(), Chance(11));
+    let mut index = Index::new();
+    let long = |chance: &mut Chance| {
+        let sentences: Vec<String> = (0..400).map(|_| sentence(&words, chance)).collect();
+        sentences.join(". ").chars().take(60_000).collect::<String>()
+    };
+    for n in 0..100 {
+        index.insert(item(n, long(&mut chance))).unwrap();
+    }
+    let asked = item(1_000, long(&mut chance));
+    let started = Instant::now();
+    let findings = index.similar(&asked, &Options::default()).len();
+    println!("a check among texts of 60 KB: {:.1?}, {findings} findings", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
+
 fn resident_bytes() -> usize {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     pages.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or_default() * 4096

@@ -29,6 +29,11 @@ const LISTS_MIN: usize = 2;
 /// Items that one check compares because of their embeddings alone.
 const NEAR_MAX: usize = 16;
 
+/// Terms of the item at hand times the items it is compared with: a longer text is compared with fewer, the likeliest,
+/// since comparing two texts of 600 terms takes 20 ms.
+const TERMS_COMPARED: usize = 2_000;
+const COMPARED_MIN: usize = 4;
+
 /// Words by which one item is found; the first ones of a text say what it is about.
 const KEYS_MAX: usize = 512;
 
@@ -127,6 +132,8 @@ impl Index {
     pub fn similar(&self, item: &Item, options: &Options) -> Vec<Finding> {
         let Some(shelf) = self.shelves.get(&item.kind) else { return Vec::new() };
         let reading = Reading::of(&item.content);
+        let long = (TERMS_COMPARED / reading.terms().count().max(1)).max(COMPARED_MIN);
+        let options = &Options { candidates: options.candidates.min(long), ..*options };
         let mut slots = shelf.by_words(item, &reading, options);
         slots.extend(shelf.by_embedding(item, options));
         slots.sort_unstable();

@@ -73,6 +73,8 @@ impl PartialEq for Concept {
 /// The words behind the first, and what stands for all.
 type Phrase = (Vec<String>, Vec<String>);
 
+type Phrases = FxHashMap<String, Vec<Phrase>>;
+
 /// Tables that are looked up, never walked.
 #[derive(Debug, Default)]
 pub struct Lexicon {
@@ -82,7 +84,7 @@ pub struct Lexicon {
     conditions: FxHashSet<String>,
     bounds: FxHashMap<String, Bound>,
     /// By their first word.
-    phrases: FxHashMap<String, Vec<Phrase>>,
+    phrases: Phrases,
     units: FxHashMap<String, (u8, f64)>,
     numbers: BTreeMap<String, f64>,
     /// Irregular forms, and the stem of their verb.
@@ -292,7 +294,7 @@ fn negates(long: &str, short: &str) -> bool {
 }
 
 /// By first word; the longest of each first.
-fn phrases(pairs: &[(String, String)]) -> FxHashMap<String, Vec<Phrase>> {
+fn phrases(pairs: &[(String, String)]) -> Phrases {
     let mut by_first: BTreeMap<String, Vec<Phrase>> = BTreeMap::new();
     for (phrase, stands) in pairs {
         let mut words = phrase.split_whitespace().map(str::to_owned);
