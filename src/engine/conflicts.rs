@@ -102,38 +102,52 @@ impl Replica {
         Some((view, settlements))
     }
 
-    /// Judges the documents that changed, after schemas and policies among them were read anew.
+    /// Judges the documents that changed, after schemas and policies among them were read anew. Where nothing is contested
+    /// and no schema has rules, this is free.
     pub(super) fn judge_changed(&mut self, changed: &[Arc<str>], now: Now) {
-        let mut seen = BTreeSet::new();
-        for name in changed {
-            if seen.insert(name.clone()) {
-                self.judge_document(name);
-                self.note_due(collection_of(name));
+        let mut due: BTreeSet<Arc<str>> = self.state.take_disputed().into_iter().collect();
+        if self.schemas.have_rules() {
+            for name in changed {
+                let collection = collection_of(name);
+                if self.schemas.judge(collection).has_rules_within() {
+                    due.insert(name.clone());
+                }
+                self.note_due(collection);
             }
         }
+        due.iter().for_each(|name| self.judge_document(name));
         self.enter_rivals(now);
     }
 
     /// A schema or a policy changed: everything it is about is judged anew.
     pub(super) fn judge_all(&mut self, collection: Option<&str>) {
-        let is_about = |name: &Arc<str>| collection.is_none_or(|collection| collection_of(name) == collection);
-        let names = self.state.names_from(std::ops::Bound::Unbounded).map(|(name, _)| name.clone());
-        let names: Vec<_> = names.filter(is_about).collect();
-        names.iter().for_each(|name| self.judge_document(name));
-        let collections: BTreeSet<&str> = names.iter().map(|name| collection_of(name)).collect();
-        collections.into_iter().for_each(|collection| self.note_due(collection));
+        let is_about = |name: &&Arc<str>| collection.is_none_or(|collection| collection_of(name) == collection);
+        let mut due: BTreeSet<Arc<str>> = self.state.disputed().filter(is_about).cloned().collect();
+        for (ruled, judge) in self.schemas.judges() {
+            if judge.has_rules_within() && collection.is_none_or(|collection| collection == ruled) {
+                let prefix = format!("{ruled}/");
+                let names = self.state.names_from(std::ops::Bound::Included(prefix.as_str())).map(|(name, _)| name);
+                due.extend(names.take_while(|name| name.starts_with(&prefix)).cloned());
+            }
+        }
+        due.iter().for_each(|name| self.judge_document(name));
+        let collections: Vec<Box<str>> = match collection {
+            Some(collection) => vec![collection.into()],
+            None => self.schemas.judges().map(|(name, _)| name.into()).collect(),
+        };
+        collections.iter().for_each(|collection| self.note_due(collection));
+        // Rules that went leave no conflicts behind.
+        let ruled = |name: &str| across::has_rules(&self.schemas.judge(name));
+        let gone: Vec<Box<str>> = self.conflicts.across.keys().filter(|name| !ruled(name)).cloned().collect();
+        self.conflicts.due.extend(gone);
     }
 
     fn judge_document(&mut self, name: &Arc<str>) {
-        let judge = self.schemas.judge(collection_of(name));
-        let quiet = !judge.has_rules_within() && !self.state.is_contested(name);
-        if quiet && !self.conflicts.within.contains_key(name) {
-            return;
-        }
         if self.config.hooks.planted(Mutant::JudgedOnce) && self.conflicts.within.contains_key(name) {
             return;
         }
         let found = self.judged(name);
+        self.state.set_listed(name, !found.is_empty());
         let before = match found.is_empty() {
             true => self.conflicts.within.remove(name).unwrap_or_default(),
             false => self.conflicts.within.insert(name.clone(), found.clone()).unwrap_or_default(),

@@ -56,6 +56,7 @@ pub struct Schemas {
     judges: BTreeMap<Box<str>, Arc<Judge>>,
     no_judge: Arc<Judge>,
     pub(super) policies: Policies,
+    ruled: bool,
 }
 
 impl Default for Schemas {
@@ -63,7 +64,8 @@ impl Default for Schemas {
         let builtin: BTreeMap<_, _> =
             builtins().iter().map(|(name, schema)| (name.as_str(), Arc::new(schema.clone()))).collect();
         let judge = |(name, schema): (&&str, &Arc<Schema>)| ((*name).into(), Arc::new(Judge::of(schema)));
-        let judges = builtin.iter().map(judge).collect();
+        let judges: BTreeMap<Box<str>, Arc<Judge>> = builtin.iter().map(judge).collect();
+        let ruled = judges.values().any(|judge| !judge.rules().is_empty());
         Self {
             declared: BTreeMap::new(),
             builtin,
@@ -71,6 +73,7 @@ impl Default for Schemas {
             judges,
             no_judge: Arc::default(),
             policies: Policies::default(),
+            ruled,
         }
     }
 }
@@ -94,6 +97,16 @@ impl Schemas {
         &self.policies
     }
 
+    /// The judges of collections that have a schema, in order.
+    pub(super) fn judges(&self) -> impl Iterator<Item = (&str, &Arc<Judge>)> {
+        self.judges.iter().map(|(name, judge)| (&**name, judge))
+    }
+
+    /// Whether any schema has rules.
+    pub(super) fn have_rules(&self) -> bool {
+        self.ruled
+    }
+
     /// The collections whose rules sum over this one.
     pub(super) fn who_looks_at(&self, collection: &str) -> Vec<Box<str>> {
         let looks = |judge: &Judge| across::looks_at(judge).any(|other| other == collection);
@@ -111,6 +124,7 @@ impl Schemas {
         } else {
             self.judges.insert(collection.into(), Arc::new(Judge::of(&schema)));
         }
+        self.ruled = self.judges.values().any(|judge| !judge.rules().is_empty());
     }
 }
 

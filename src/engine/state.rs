@@ -32,6 +32,8 @@ pub(super) struct Stored {
     visible: bool,
     /// Contested registers that have siblings now.
     contested: u32,
+    /// Conflicts within it are listed.
+    listed: bool,
 }
 
 /// What there is, in numbers.
@@ -68,6 +70,8 @@ pub struct State {
     /// Documents changed since the last [`State::take_changed`], in order, without immediate repeats.
     changed: Vec<Arc<str>>,
     added: Vec<(Dot, u32)>,
+    /// Those of them that have siblings, or had when they were last judged.
+    disputed: Vec<Arc<str>>,
     /// Entries that became siblings since the last [`State::take_siblings`]; an entry may be told more than once.
     siblings: Vec<Rival>,
     /// Buffers kept between calls, so that an op allocates nothing of its own.
@@ -332,8 +336,12 @@ impl State {
             Touched::Gone(id) => self.dirty.gone(&stored.name, id),
             Touched::Nothing => {}
         }
-        if self.changed.last().is_none_or(|last| !Arc::ptr_eq(last, &stored.name)) {
+        let is_news = |list: &[Arc<str>]| list.last().is_none_or(|last| !Arc::ptr_eq(last, &stored.name));
+        if is_news(&self.changed) {
             self.changed.push(stored.name.clone());
+        }
+        if (stored.contested > 0 || stored.listed) && is_news(&self.disputed) {
+            self.disputed.push(stored.name.clone());
         }
     }
 
@@ -425,9 +433,21 @@ impl State {
         std::mem::take(&mut self.siblings)
     }
 
-    /// Whether a contested register of the document has siblings.
-    pub fn is_contested(&self, name: &str) -> bool {
-        self.find(name).is_some_and(|at| self.stored[at as usize].contested > 0)
+    /// Names of the documents that changed since this was last asked and have siblings, or had.
+    pub(super) fn take_disputed(&mut self) -> Vec<Arc<str>> {
+        std::mem::take(&mut self.disputed)
+    }
+
+    /// Notes whether conflicts within the document are listed: then it is told when it changes.
+    pub(super) fn set_listed(&mut self, name: &str, listed: bool) {
+        if let Some(at) = self.find(name) {
+            self.stored[at as usize].listed = listed;
+        }
+    }
+
+    /// Every document that has siblings, or had when it was last judged, in no order that means anything.
+    pub(super) fn disputed(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.stored.iter().filter(|stored| stored.contested > 0 || stored.listed).map(|stored| &stored.name)
     }
 
     pub(super) fn entry_hash(&self, entry: &EntryRef<'_>, cell_hash: u64, value: &[u8]) -> u128 {
@@ -487,7 +507,14 @@ impl State {
             return at;
         }
         let (name, hash): (Arc<str>, _) = (name.into(), fingerprint::document_hash(name));
-        let stored = Stored { name: name.clone(), hash, document: Document::default(), visible: false, contested: 0 };
+        let stored = Stored {
+            name: name.clone(),
+            hash,
+            document: Document::default(),
+            visible: false,
+            contested: 0,
+            listed: false,
+        };
         let at = match self.free.pop() {
             Some(at) => {
                 self.stored[at as usize] = stored;

@@ -21,6 +21,7 @@ use crate::cli::replay::lane::{Lane, Progress};
 use crate::cli::replay::mapping::Mapping;
 use crate::cli::replay::plan::{Counts, Plan};
 use crate::cli::replay::recording::recording;
+use crate::cli::replay::split::replay_split;
 use crate::cli::replay::trace;
 use crate::cli::replay::verdict::Held;
 use crate::cli::replay::write::{Target, Write};
@@ -69,6 +70,10 @@ pub struct ReplayArgs {
     /// Writers per node, each with its share of the documents
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
     lanes: u8,
+    /// Cut the nodes in two halves while every other N events are written, through any node, and count the conflicts;
+    /// the nodes must run with --chaos
+    #[arg(long, value_name = "N")]
+    split: Option<usize>,
 }
 
 /// Where a trace is read from.
@@ -94,6 +99,9 @@ pub async fn replay(args: ReplayArgs, output: Output) -> Result<(), Error> {
     let plan = Arc::new(args.files.plan()?);
     // Before anything is written, see that all nodes are there.
     read_all(&clients).await?;
+    if let Some(every) = args.split {
+        return replay_split(&plan, &clients, every, output).await;
+    }
     let bar = progress_bar(&plan);
     let progress = Arc::new(Progress::default());
     let start = Instant::now();
@@ -194,7 +202,7 @@ fn lane_of(target: Target, lanes: usize) -> usize {
 }
 
 /// Waits until all nodes hold equal digests. They may go on changing, by heartbeats; equal at one moment is enough.
-async fn wait_equal(clients: &[Client]) -> Result<Duration, Error> {
+pub(super) async fn wait_equal(clients: &[Client]) -> Result<Duration, Error> {
     let start = Instant::now();
     while !all_equal(&read_all(clients).await?) {
         if start.elapsed() > EQUAL_TIMEOUT {

@@ -2,13 +2,15 @@
 //!
 //! `mapping` knows which column means what, `trace` reads the files, `plan` decides what is written in which order
 //! (pure), `write` turns events into writes, `lane` sends them, `drive` runs the lanes and `verdict` compares what the nodes hold at the end
-//! with the plan. `recording` makes of it what the simulator's clients do.
+//! with the plan. `split` does it while the cluster is cut and healed.
+//! `recording` makes of it what the simulator's clients do.
 
 mod drive;
 mod lane;
 mod mapping;
 mod plan;
 mod recording;
+mod split;
 mod trace;
 mod verdict;
 mod write;

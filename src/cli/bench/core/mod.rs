@@ -11,6 +11,7 @@ pub mod bench;
 mod catchup;
 mod clocks;
 mod codec;
+mod conflicts;
 #[cfg(feature = "node")]
 mod disk;
 mod fixture;
@@ -33,6 +34,7 @@ pub const GROUPS: &[(&str, Measure)] = &[
     ("codec", codec::measure),
     ("ops", ops::measure),
     ("reads", reads::measure),
+    ("conflicts", conflicts::measure),
     ("merge", merge::measure),
     ("writes", writes::measure),
     ("catchup", catchup::measure),
