@@ -58,6 +58,16 @@ lab *args:
         simulations/crashes-lose-nothing-acknowledged.toml simulations/members-come-and-go.toml simulations/lab/*.toml; do \
         cargo run --release -- chaos "$scenario" {{args}} || exit 1; done
 
+# Feed a decoder made-up bytes, guided by what they reach: message, conversation, store, page, scenario, body. The flags
+# are those cargo-fuzz would pass; they need no nightly toolchain, only a C++ compiler for libFuzzer.
+fuzz target seconds="180":
+    mkdir -p fuzz/found fuzz/grown/{{target}}
+    cd fuzz && RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+        -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+        -Cllvm-args=-sanitizer-coverage-trace-compares -Cdebug-assertions --cfg fuzzing" \
+        cargo run --release --target "$(rustc -vV | sed -n 's/host: //p')" --bin {{target}} -- \
+        -max_total_time={{seconds}} -rss_limit_mb=3000 -artifact_prefix=found/ grown/{{target}} corpus/{{target}}
+
 # The embedding example.
 embed:
     cargo run --release --example embed

@@ -56,6 +56,7 @@ fn index_of(error: &WriteError) -> Option<usize> {
     match error {
         WriteError::NotFound { index, .. }
         | WriteError::Precondition { index, .. }
+        | WriteError::Frozen { index, .. }
         | WriteError::Plan { index, .. }
         | WriteError::Patch { index, .. } => Some(*index),
         WriteError::TooLarge { .. }

@@ -51,6 +51,7 @@ const IF_NONE_MATCH: (&str, &str) = ("If-None-Match", "`*`: only if the document
 const IF_CHANGED: (&str, &str) = ("If-None-Match", "304 if the document still has one of these tags.");
 pub(super) const WRITE_PROBLEMS: &[Kind] = &[
     Kind::BadName,
+    Kind::Frozen,
     Kind::PreconditionFailed,
     Kind::DoesNotFit,
     Kind::BodyTooLarge,
@@ -103,6 +104,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
             Kind::BadName,
             Kind::NotFound,
             Kind::PatchConflict,
+            Kind::Frozen,
             Kind::PreconditionFailed,
             Kind::DoesNotFit,
             Kind::BodyTooLarge,
@@ -127,6 +129,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         problems: &[
             Kind::BadName,
             Kind::NotFound,
+            Kind::Frozen,
             Kind::PreconditionFailed,
             Kind::Storage,
             Kind::StorageFull,

@@ -52,8 +52,8 @@ pub(super) fn description() -> Value {
         let path = paths.entry(operation.path.replace("{*", "{")).or_insert_with(|| json!({}));
         path[operation.method.as_str().to_ascii_lowercase()] = described(operation);
     }
-    let kinds =
-        Kind::ALL.map(|kind| json!({ "type": kind.urn(), "status": kind.status().as_u16(), "title": kind.title() }));
+    let kind = |kind: Kind| json!({ "type": kind.urn(), "status": kind.status().as_u16(), "title": kind.title() });
+    let kinds: Vec<Value> = Kind::ALL.into_iter().map(kind).collect();
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -215,7 +215,7 @@ fn schemas() -> Value {
             "type": "object",
             "required": ["type", "title", "status", "detail", "instance"],
             "properties": {
-                "type": { "type": "string", "enum": Kind::ALL.map(Kind::urn) },
+                "type": { "type": "string", "enum": Kind::ALL.map(Kind::urn).to_vec() },
                 "title": text,
                 "status": { "type": "integer" },
                 "detail": { "type": "string", "description": "The cause, and what to do." },

@@ -26,6 +26,7 @@ pub enum Kind {
     MethodNotAllowed,
     BodyTimeout,
     PatchConflict,
+    Frozen,
     PositionExpired,
     PreconditionFailed,
     BodyTooLarge,
@@ -48,7 +49,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 32] = [
+    pub const ALL: [Kind; 33] = [
         Kind::BadRequest,
         Kind::BadParameter,
         Kind::BadJson,
@@ -62,6 +63,7 @@ impl Kind {
         Kind::MethodNotAllowed,
         Kind::BodyTimeout,
         Kind::PatchConflict,
+        Kind::Frozen,
         Kind::PositionExpired,
         Kind::PreconditionFailed,
         Kind::BodyTooLarge,
@@ -99,6 +101,7 @@ impl Kind {
             Self::MethodNotAllowed => ("method-not-allowed", 405, "The path does not take this method"),
             Self::BodyTimeout => ("body-timeout", 408, "The body did not arrive in time"),
             Self::PatchConflict => ("patch-conflict", 409, "The patch does not apply to the document as it is"),
+            Self::Frozen => ("frozen", 409, "The field is frozen until its conflict is settled"),
             Self::PositionExpired => ("position-expired", 410, "The watch cannot resume from this position"),
             Self::PreconditionFailed => ("precondition-failed", 412, "The document is not in the expected state"),
             Self::BodyTooLarge => ("body-too-large", 413, "The body or the document is too large"),
@@ -253,6 +256,9 @@ impl From<WriteError> for Problem {
             WriteError::Precondition { etag, .. } => {
                 let problem = advised(Kind::PreconditionFailed, "read the document and decide again");
                 problem.with("etag", etag.map_or(Value::Null, |etag| json!(super::condition::quoted(&etag))))
+            }
+            WriteError::Frozen { field, .. } => {
+                advised(Kind::Frozen, "`POST /v1/conflicts/{id}/resolve` settles it").with("field", field)
             }
             WriteError::Plan { error: PlanError::Missing, .. } => Self::new(Kind::NotFound, said),
             WriteError::Plan { error, .. } => {

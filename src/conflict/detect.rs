@@ -14,6 +14,7 @@ use serde_json::Value as Json;
 
 use super::case::{Case, For, Lost, Verdict};
 use super::judge::{Judge, Settlement};
+use super::policy::{Escalate, To};
 use crate::document::rule::{self, Severity};
 use crate::document::{DocumentView, Sibling};
 
@@ -101,6 +102,12 @@ pub struct Conflict {
     /// `policy@version/rule`, where a policy chose the resolver.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
+    /// What its policy does if it waits for too long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub escalate: Option<Escalate>,
+    /// What was done because it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub escalated: Option<To>,
     /// What readers see.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<Json>,
@@ -115,6 +122,21 @@ pub struct Conflict {
 }
 
 impl Conflict {
+    /// It waited for too long, and this was done about it.
+    pub fn escalate(&mut self, to: To) {
+        self.escalated = Some(to);
+        self.status = match to {
+            To::Notify => self.status,
+            To::Vote => Status::NoQuorum,
+            To::Manual | To::Freeze => Status::Open,
+        };
+    }
+
+    /// Whether nobody but who settles it may write its field.
+    pub fn is_frozen(&self) -> bool {
+        self.escalated == Some(To::Freeze)
+    }
+
     /// One that is over, as far as it is known.
     pub fn past(id: &str, document: &str, field: &str) -> Self {
         Self {
@@ -129,6 +151,8 @@ impl Conflict {
             score: 0,
             resolver: None,
             policy: None,
+            escalate: None,
+            escalated: None,
             value: None,
             siblings: Vec::new(),
             overruled: Vec::new(),
@@ -163,7 +187,10 @@ fn kind(value: &Json) -> u8 {
 pub fn within(document: &str, view: &DocumentView, settlements: &[Settlement], judge: &Judge) -> Vec<Conflict> {
     let mut found = Vec::new();
     for settlement in settlements {
-        if let Some(siblings) = view.siblings.get(&settlement.field) {
+        // Writers that say the same do not disagree.
+        if let Some(siblings) = view.siblings.get(&settlement.field)
+            && siblings.iter().any(|sibling| sibling.value != siblings[0].value)
+        {
             found.push(of_register(document, view, settlement, siblings));
         }
     }
@@ -200,6 +227,8 @@ fn of_register(document: &str, view: &DocumentView, settlement: &Settlement, sib
         score: settlement.score,
         resolver: Some(settlement.resolver.name()),
         policy: settlement.policy.clone(),
+        escalate: settlement.escalate.filter(|_| status.waits()),
+        escalated: None,
         value,
         siblings: siblings.to_vec(),
         overruled: if let Verdict::Merged(_, lost) = &settlement.verdict { lost.clone() } else { Vec::new() },
@@ -231,6 +260,8 @@ fn of_rule(rule: &rule::Rule, document: &str, cause: String) -> Conflict {
         score: 4,
         resolver: None,
         policy: None,
+        escalate: None,
+        escalated: None,
         value: None,
         siblings: Vec::new(),
         overruled: Vec::new(),

@@ -9,7 +9,7 @@ use super::case::{Case, Customs, Verdict};
 use super::detect::score;
 use super::expression::Expression;
 use super::merge::Rules;
-use super::policy::{Policies, Question};
+use super::policy::{Escalate, Policies, Question};
 use super::resolver::{Prepared, resolve};
 use crate::crdt::Resolver;
 use crate::document::rule::{Class, Rule};
@@ -54,6 +54,8 @@ pub struct Settlement {
     /// Conditions of policies that failed.
     pub failed: Vec<String>,
     pub score: u32,
+    /// What becomes of it if it waits for too long, by that rule.
+    pub escalate: Option<Escalate>,
 }
 
 /// What is in force beside the schema.
@@ -145,7 +147,8 @@ impl Judge {
             let (resolver, prepared) = choice.map_or((resolver, declared), |choice| (choice.resolver, choice.prepared));
             let (resolver, verdict) = resolve(&case, resolver, prepared);
             let policy = choice.map(|choice| format!("{}@{}/{}", choice.policy, choice.version, choice.rule));
-            settlements.push(Settlement { field: register.clone(), resolver, verdict, policy, failed, score });
+            let (field, escalate) = (register.clone(), choice.and_then(|choice| choice.escalate));
+            settlements.push(Settlement { field, resolver, verdict, policy, failed, score, escalate });
         }
         for settlement in &settlements {
             if let Some(value) = settlement.verdict.value() {

@@ -9,6 +9,7 @@
 //! resolver = "priority"
 //! order = ["running", "paused", "stopped"]
 //! fallback = ["manual"]
+//! escalate = { to = "manual", after_ms = 600000 }
 //! ```
 //!
 //! Policies are asked in the order of their names, rules in the order they are written. The first that fits settles; where
@@ -59,6 +60,44 @@ pub struct Rule {
     pub when: Option<String>,
     pub resolver: Resolver,
     pub settings: Settings,
+    pub escalate: Option<Escalate>,
+}
+
+/// What becomes of a conflict that waits for too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Escalate {
+    pub to: To,
+    /// From the newest sibling's stamp on.
+    pub after_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum To {
+    /// It is told, and stays as it is.
+    Notify,
+    /// It waits for voters.
+    Vote,
+    /// It waits for a person.
+    Manual,
+    /// It waits for a person, and until then nobody else may write the field.
+    Freeze,
+}
+
+impl To {
+    pub fn name(self) -> &'static str {
+        match self {
+            To::Notify => "notify",
+            To::Vote => "vote",
+            To::Manual => "manual",
+            To::Freeze => "freeze",
+        }
+    }
+
+    pub fn named(name: &str) -> Option<Self> {
+        [To::Notify, To::Vote, To::Manual, To::Freeze].into_iter().find(|to| to.name() == name)
+    }
 }
 
 /// What a condition is asked about.
@@ -97,6 +136,7 @@ pub struct Choice<'a> {
     pub rule: &'a str,
     pub resolver: Resolver,
     pub prepared: &'a Prepared,
+    pub escalate: Option<Escalate>,
 }
 
 impl Policy {
@@ -274,8 +314,9 @@ impl Policies {
                 };
                 match fits {
                     Ok(true) => {
-                        let (version, rule, resolver) = (&ready.version, &rule.name, rule.resolver);
-                        return (Some(Choice { policy, version, rule, resolver, prepared }), failed);
+                        let (version, escalate, resolver) = (&ready.version, rule.escalate, rule.resolver);
+                        let rule = &rule.name;
+                        return (Some(Choice { policy, version, rule, resolver, prepared, escalate }), failed);
                     }
                     Ok(false) => {}
                     Err(cause) => failed.push(format!("policy {policy}, rule `{}`: {cause}", rule.name)),
@@ -337,13 +378,16 @@ struct RuleText {
     merge: Option<Json>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     fallback: Vec<Named<Resolver>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    escalate: Option<Escalate>,
 }
 
 impl TryFrom<RuleText> for Rule {
     type Error = String;
 
     fn try_from(text: RuleText) -> Result<Self, String> {
-        let RuleText { name, collections, fields, when, resolver, order, by, expr, custom, merge, fallback } = text;
+        let RuleText { name, collections, fields, when, resolver, order, by, expr, custom, merge, fallback, escalate } =
+            text;
         if name.is_empty() || name.len() > 128 || name.chars().any(char::is_control) {
             return Err("the name of a rule takes 1 to 128 bytes without control characters".to_owned());
         }
@@ -353,16 +397,17 @@ impl TryFrom<RuleText> for Rule {
         let fallback = fallback.into_iter().map(|resolver| resolver.0).collect();
         let settings = Settings { order, by, expr, custom, merge, fallback };
         settings.check(resolver.0)?;
-        Ok(Self { name, collections, fields, when, resolver: resolver.0, settings })
+        Ok(Self { name, collections, fields, when, resolver: resolver.0, settings, escalate })
     }
 }
 
 impl From<Rule> for RuleText {
     fn from(rule: Rule) -> Self {
-        let Rule { name, collections, fields, when, resolver, settings } = rule;
+        let Rule { name, collections, fields, when, resolver, settings, escalate } = rule;
         let Settings { order, by, expr, custom, merge, fallback } = settings;
         let fallback = fallback.into_iter().map(Named).collect();
-        Self { name, collections, fields, when, resolver: Named(resolver), order, by, expr, custom, merge, fallback }
+        let resolver = Named(resolver);
+        Self { name, collections, fields, when, resolver, order, by, expr, custom, merge, fallback, escalate }
     }
 }
 
@@ -404,6 +449,15 @@ resolver = \"first_writer\"
         assert_ne!(policies.iter().next().unwrap().1, version);
         policies.put("a", Policy::parse("[[rules]]\nname = \"all\"\nresolver = \"max\"").unwrap());
         assert_eq!(choose(&policies, "host", &json!({})).0.unwrap().rule, "all", "policies go by name");
+    }
+
+    #[test]
+    fn what_becomes_of_what_waits_is_said_by_the_rule() {
+        let text = "[[rules]]\nname = \"p\"\nresolver = \"manual\"\nescalate = { to = \"freeze\", after_ms = 60000 }";
+        let policy = Policy::parse(text).unwrap();
+        assert_eq!(policy.rules[0].escalate, Some(Escalate { to: To::Freeze, after_ms: 60_000 }));
+        assert_eq!(Policy::parse(&json!(policy).to_string()), Ok(policy));
+        assert!(Policy::parse(&text.replace("freeze", "burn")).unwrap_err().cause.contains("burn"));
     }
 
     #[test]

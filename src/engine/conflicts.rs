@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::hooks::Mutant;
 use super::io::{Event, Now};
 use super::replica::Replica;
-use super::schemas;
 use super::state::Rival;
+use super::{escalation, schemas};
 use crate::clock::Dot;
 use crate::conflict::detect::across::{self, Collection};
 use crate::conflict::detect::within;
@@ -35,6 +35,7 @@ pub struct Conflicts {
     /// Collections with rules over many documents that changed, or whose other collections did.
     due: BTreeSet<Box<str>>,
     looked_ms: u64,
+    pub(super) escalated_ms: u64,
     pub(super) ledger: Ledger,
     pub(super) rows: Rows,
 }
@@ -106,6 +107,9 @@ impl Replica {
     /// and no schema has rules, this is free.
     pub(super) fn judge_changed(&mut self, changed: &[Arc<str>], now: Now) {
         let mut due: BTreeSet<Arc<str>> = self.state.take_disputed().into_iter().collect();
+        for name in changed.iter().filter(|name| collection_of(name) == escalation::COLLECTION) {
+            due.extend(self.is_about(name).map(Arc::from));
+        }
         if self.schemas.have_rules() {
             for name in changed {
                 let collection = collection_of(name);
@@ -153,13 +157,22 @@ impl Replica {
             false => self.conflicts.within.insert(name.clone(), found.clone()).unwrap_or_default(),
         };
         self.tell_difference(&before, &found);
+        self.tell_escalated(&before, &found);
     }
 
     /// The conflicts within a document as it is now.
     pub fn judged(&self, name: &str) -> Vec<Conflict> {
         let judge = self.schemas.judge(collection_of(name));
         match self.state.document(name).and_then(|document| self.settled(name, document)) {
-            Some((view, settlements)) => within(name, &view, &settlements, &judge),
+            Some((view, settlements)) => {
+                let mut found = within(name, &view, &settlements, &judge);
+                for conflict in found.iter_mut().filter(|conflict| conflict.escalate.is_some()) {
+                    if let Some(to) = self.escalation(&conflict.id) {
+                        conflict.escalate(to);
+                    }
+                }
+                found
+            }
             None => Vec::new(),
         }
     }

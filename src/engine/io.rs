@@ -143,6 +143,8 @@ pub enum Event {
     },
     Alarm(Alarm),
     ConflictDetected(Box<Conflict>),
+    /// It waited for too long, and something was done about it.
+    ConflictEscalated(Box<Conflict>),
     /// It was settled by a write, or its documents changed otherwise.
     ConflictEnded(Box<Conflict>),
 }

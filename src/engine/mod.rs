@@ -12,7 +12,7 @@
 //! | [`link`], [`peer`], [`detector`], [`message`] | who is there, and what is said |
 //! | [`tree`], [`relay`] | who passes what on to whom, above a full mesh |
 //! | [`member`], [`schemas`] | what the engine itself reads in documents |
-//! | [`conflicts`] | what does not go together, kept in step with the state; the ledger of overruled values |
+//! | [`conflicts`], [`escalation`] | what does not go together, kept in step with the state; the ledger; what waits too long |
 //! | [`removal`] | what may be forgotten |
 //! | [`persistence`], [`rows`], [`persist`] | what a disk is asked to keep |
 //! | [`keys`], [`alarm`], [`limits`] | signatures, findings, bounds |
@@ -25,6 +25,7 @@ pub mod chunk;
 pub mod compare;
 pub mod conflicts;
 pub mod detector;
+pub mod escalation;
 pub mod fingerprint;
 pub mod hooks;
 pub mod iblt;

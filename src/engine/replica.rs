@@ -267,6 +267,7 @@ impl Replica {
             self.collect_removals(now);
         }
         self.judge_across_if_due(now);
+        self.escalate_if_due(now);
         self.retry_persist(now);
     }
 

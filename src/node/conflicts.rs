@@ -13,8 +13,7 @@ use crate::document::{Address, AddressError, Edit};
 use crate::engine::Replica;
 use crate::history::ledger::Entry;
 
-/// Where decisions are kept.
-pub const COLLECTION: &str = "conflicts";
+pub use crate::engine::escalation::COLLECTION;
 
 /// Which conflicts are asked for. Nothing set: all.
 #[derive(Debug, Clone, Default)]

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::handle::{Inner, Node};
 use crate::clock::NodeId;
 use crate::conflict::Conflict;
+use crate::conflict::policy::To;
 use crate::engine::io::Signed;
 use crate::engine::keys::Keys;
 use crate::engine::persist::WriteBatch;
@@ -246,6 +247,10 @@ impl Inner {
             }
             Event::Alarm(alarm) => tracing::error!("{alarm}"),
             Event::ConflictDetected(conflict) => tell_conflict(&conflict),
+            Event::ConflictEscalated(conflict) => {
+                let to = conflict.escalated.map_or("", To::name);
+                tracing::warn!(id = conflict.id, document = conflict.document, to, "a conflict waited for too long");
+            }
             Event::ConflictEnded(conflict) => {
                 tracing::debug!(id = conflict.id, document = conflict.document, "conflict over")
             }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value as Json};
 
+use super::conflicts::COLLECTION;
 use super::handle::Node;
 use super::patch::{PatchRefused, apply_patch};
 use super::read::show;
@@ -113,6 +114,8 @@ pub enum WriteError {
     NotFound { index: usize, address: Address },
     #[error("{address} is not in the state the request asks for; nothing was written")]
     Precondition { index: usize, address: Address, etag: Option<String> },
+    #[error("`{field}` of {address} is frozen until someone settles its conflict {id}; nothing was written")]
+    Frozen { index: usize, address: Address, field: String, id: String },
     #[error("{error}; nothing was written")]
     Plan { index: usize, error: PlanError },
     #[error("{reason}; nothing was written")]
@@ -165,6 +168,7 @@ impl Node {
         self.inner.with_replica(|replica, now| {
             let mut plain = Vec::with_capacity(writes.len());
             for (index, write) in writes.iter().enumerate() {
+                refuse_frozen(replica, index, write, writes)?;
                 let before = &writes[..index];
                 plain.push((write.address.clone(), resolve(replica, index, write, before, now.wall_ms)?));
             }
@@ -194,6 +198,31 @@ impl Node {
             n => Err(WriteError::NotReplicated { wanted, reached: n.try_into().unwrap_or(u16::MAX) }),
         }
     }
+}
+
+/// A field that is frozen is written by whoever settles its conflict, whose decision stands beside the write.
+fn refuse_frozen(
+    replica: &Replica,
+    index: usize,
+    write: &DocumentWrite,
+    all: &[DocumentWrite],
+) -> Result<(), WriteError> {
+    let settles =
+        |id: &str| all.iter().any(|other| other.address.collection() == COLLECTION && other.address.id() == id);
+    for conflict in replica.conflicts().of(write.address.as_str()).iter().filter(|conflict| conflict.is_frozen()) {
+        let register = conflict.field.as_deref().unwrap_or_default();
+        let names =
+            |field: &str| register == field || register.starts_with(field) && register[field.len()..].starts_with('.');
+        let touches = match &write.body {
+            WriteBody::Edits(edits) => edits.iter().any(|edit| names(edit.field())),
+            _ => true,
+        };
+        if touches && !settles(&conflict.id) {
+            let (address, field, id) = (write.address.clone(), register.to_owned(), conflict.id.clone());
+            return Err(WriteError::Frozen { index, address, field, id });
+        }
+    }
+    Ok(())
 }
 
 /// Turns a write with its preconditions into a plain one.

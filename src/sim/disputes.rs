@@ -86,7 +86,8 @@ pub fn policy(chance: &mut Chance) -> Option<Json> {
         json!({"name": "many", "when": "size(siblings) > 2", "resolver": "first_writer"}),
         json!({"name": "sum", "fields": ["m*"], "resolver": "expr", "expr": "size(siblings)"}),
         json!({"name": "wrong", "when": "doc.never.there == 1", "resolver": "min"}),
-        json!({"name": "people", "fields": ["manual", "vote"], "when": "id != '1'", "resolver": "manual"}),
+        json!({"name": "people", "fields": ["manual", "vote"], "when": "id != '1'", "resolver": "manual",
+            "escalate": {"to": "freeze", "after_ms": 700}}),
     ];
     let rules: Vec<&Json> = rules.iter().filter(|_| chance.happens(0.5)).collect();
     (!rules.is_empty()).then(|| json!({"about": "drawn by chance", "rules": rules}))

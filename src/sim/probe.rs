@@ -59,6 +59,7 @@ probes! {
     ConflictEnded, "... and a write settles them";
     ConflictAcross, "documents break a rule together";
     ConflictWaits, "a conflict waits for somebody";
+    Escalated, "... and waits for too long";
     ByPolicy, "a policy settles what a schema would have settled otherwise";
     SettledByPerson, "a person settles a conflict";
     Reopened, "... and takes that back";

@@ -22,6 +22,7 @@ use super::plan::Plan;
 use super::probe::{Probe, Probes};
 use super::trace::{Entry, Trace, What};
 use crate::engine::alarm::Alarm;
+use crate::engine::escalation;
 use crate::engine::keys::Keys;
 use crate::engine::{Event, Input, Limits, Now, Output, Ticket};
 
@@ -276,12 +277,26 @@ impl World {
                 self.hosts[host].waiting.push(input);
                 continue;
             }
+            if matches!(input, Input::Tick) {
+                self.escalate(host);
+            }
             let now = self.now(host);
             if let Some(process) = &mut self.hosts[host].process {
                 process.replica.handle(input, now);
             }
             self.carry_out(host, &mut inputs);
             self.check(host);
+        }
+    }
+
+    /// A tick may write about conflicts that waited for too long. Like all that a node writes, it is taken down.
+    fn escalate(&mut self, host: usize) {
+        let now = self.now(host);
+        let due = self.hosts[host].replica().map(|replica| replica.escalations_due(now)).unwrap_or_default();
+        if !due.is_empty() {
+            let documents: Vec<String> =
+                due.iter().map(|conflict| format!("{}/{}", escalation::COLLECTION, conflict.id)).collect();
+            self.locally(host, &documents, |replica, now| replica.escalate_if_due(now));
         }
     }
 
@@ -360,6 +375,7 @@ impl World {
                 probes.reached_if(Probe::ConflictWaits, conflict.status.waits());
                 probes.reached_if(Probe::ByPolicy, conflict.policy.is_some());
             }
+            Event::ConflictEscalated(_) => probes.reached(Probe::Escalated),
             Event::ConflictEnded(_) => probes.reached(Probe::ConflictEnded),
             Event::Liveness { .. } | Event::Neighbours | Event::ClusterKnown(_) | Event::Refused { .. } => {}
         }
