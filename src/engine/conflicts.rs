@@ -107,7 +107,7 @@ impl Replica {
         let mut seen = BTreeSet::new();
         for name in changed {
             if seen.insert(name.clone()) {
-                self.judge_document(name);
+                self.judge_document(name, now);
                 self.note_due(collection_of(name));
             }
         }
@@ -115,16 +115,16 @@ impl Replica {
     }
 
     /// A schema or a policy changed: everything it is about is judged anew.
-    pub(super) fn judge_all(&mut self, collection: Option<&str>) {
+    pub(super) fn judge_all(&mut self, collection: Option<&str>, now: Now) {
         let is_about = |name: &Arc<str>| collection.is_none_or(|collection| collection_of(name) == collection);
         let names = self.state.names_from(std::ops::Bound::Unbounded).map(|(name, _)| name.clone());
         let names: Vec<_> = names.filter(is_about).collect();
-        names.iter().for_each(|name| self.judge_document(name));
+        names.iter().for_each(|name| self.judge_document(name, now));
         let collections: BTreeSet<&str> = names.iter().map(|name| collection_of(name)).collect();
         collections.into_iter().for_each(|collection| self.note_due(collection));
     }
 
-    fn judge_document(&mut self, name: &Arc<str>) {
+    fn judge_document(&mut self, name: &Arc<str>, now: Now) {
         let judge = self.schemas.judge(collection_of(name));
         let quiet = !judge.has_rules_within() && !self.state.is_contested(name);
         if quiet && !self.conflicts.within.contains_key(name) {
@@ -138,7 +138,7 @@ impl Replica {
             true => self.conflicts.within.remove(name).unwrap_or_default(),
             false => self.conflicts.within.insert(name.clone(), found.clone()).unwrap_or_default(),
         };
-        self.tell_difference(&before, &found);
+        self.tell_difference(&before, &found, now);
     }
 
     /// The conflicts within a document as it is now.
@@ -177,15 +177,22 @@ impl Replica {
         }
     }
 
-    fn tell_difference(&mut self, before: &[Conflict], found: &[Conflict]) {
+    fn tell_difference(&mut self, before: &[Conflict], found: &[Conflict], now: Now) {
         let is_in = |conflict: &Conflict, list: &[Conflict]| list.iter().any(|other| other.id == conflict.id);
         for conflict in found.iter().filter(|conflict| !is_in(conflict, before)) {
             self.tally.conflicts_detected += 1;
+            self.record_detected(conflict, now);
             self.emit(Event::ConflictDetected(Box::new(conflict.clone())));
         }
         for conflict in before.iter().filter(|conflict| !is_in(conflict, found)) {
             self.tally.conflicts_ended += 1;
+            self.record_ended(conflict, now);
             self.emit(Event::ConflictEnded(Box::new(conflict.clone())));
+        }
+        for conflict in found {
+            if let Some(earlier) = before.iter().find(|earlier| earlier.id == conflict.id) {
+                self.record_turned(earlier, conflict, now);
+            }
         }
     }
 
@@ -212,7 +219,7 @@ impl Replica {
                 true => self.conflicts.across.remove(&collection).unwrap_or_default(),
                 false => self.conflicts.across.insert(collection, found.clone()).unwrap_or_default(),
             };
-            self.tell_difference(&before, &found);
+            self.tell_difference(&before, &found, now);
         }
     }
 
@@ -232,6 +239,9 @@ impl Replica {
         for rival in rivals {
             if self.config.hooks.planted(Mutant::LedgerForgets) && rival.dot.seq().is_multiple_of(2) {
                 continue;
+            }
+            if let Some(kind) = CellKey::decode(&rival.key).and_then(|key| FieldKind::from_tag(key.tag)) {
+                self.audit.counts.merged(kind);
             }
             if let Some(entry) = self.entry_of(&rival, now) {
                 self.conflicts.ledger.enter(entry, &mut self.conflicts.rows);

@@ -60,6 +60,8 @@ probes! {
     ConflictAcross, "documents break a rule together";
     ConflictWaits, "a conflict waits for somebody";
     ByPolicy, "a policy settles what a schema would have settled otherwise";
+    Anchored, "a node signs where its audit stands, and tells the others";
+    AuditProven, "... and its disk holds what it signed";
     Overruled, "a value that was overruled is in the ledger";
 }
 

@@ -276,12 +276,25 @@ impl World {
                 self.hosts[host].waiting.push(input);
                 continue;
             }
+            if matches!(input, Input::Tick) {
+                self.publish_anchor(host);
+            }
             let now = self.now(host);
             if let Some(process) = &mut self.hosts[host].process {
                 process.replica.handle(input, now);
             }
             self.carry_out(host, &mut inputs);
             self.check(host);
+        }
+    }
+
+    /// A tick may write this node's anchor. Like all that a node writes, it is taken down.
+    fn publish_anchor(&mut self, host: usize) {
+        let now = self.now(host);
+        if self.hosts[host].replica().is_some_and(|replica| replica.is_anchor_due(now)) {
+            self.probes.reached(Probe::Anchored);
+            let member = format!("members/{}", self.hosts[host].node);
+            self.locally(host, &[member], |replica, now| replica.publish_anchor_if_due(now));
         }
     }
 
