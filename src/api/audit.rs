@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Method, StatusCode, header};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::docs::JSON;
 use super::operation::{Ask, Operation, Outcome, answer, with_clock};
@@ -40,8 +40,7 @@ static ACTOR: Parameter =
 static SINCE: Parameter = Parameter { name: "since_ms", takes: ANY, says: "From this millisecond on." };
 static UNTIL: Parameter = Parameter { name: "until_ms", takes: ANY, says: "Before this millisecond." };
 static NEWEST: Parameter = Parameter { name: "newest", takes: Takes::Flag, says: "The newest first." };
-static AFTER: Parameter =
-    Parameter { name: "after", takes: ANY, says: "Go on here: the `next` of the page before." };
+static AFTER: Parameter = Parameter { name: "after", takes: ANY, says: "Go on here: the `next` of the page before." };
 static LIMIT: Parameter = Parameter {
     name: "limit",
     takes: Takes::Integer { min: 1, max: LIMIT_MAX },
@@ -53,9 +52,8 @@ static NODE: Parameter = Parameter {
     says: "Another node, whose audit was imported here; else this one.",
 };
 
-static QUERY: &[&Parameter] = &[
-    &NODE, &CONFLICT, &DOCUMENT, &PREFIX, &FIELD, &KIND, &ACTOR, &SINCE, &UNTIL, &NEWEST, &AFTER, &LIMIT,
-];
+static QUERY: &[&Parameter] =
+    &[&NODE, &CONFLICT, &DOCUMENT, &PREFIX, &FIELD, &KIND, &ACTOR, &SINCE, &UNTIL, &NEWEST, &AFTER, &LIMIT];
 
 pub(super) static OPERATIONS: &[Operation] = &[
     Operation {
@@ -151,12 +149,59 @@ pub(super) static OPERATIONS: &[Operation] = &[
     },
 ];
 
+/// What the operations answer with, for the API's description.
+pub(super) fn schemas() -> Map<String, Value> {
+    let text = json!({ "type": "string" });
+    let schemas = json!({
+        "AuditPage": {
+            "type": "object",
+            "required": ["items", "next"],
+            "properties": {
+                "items": { "type": "array", "items": {
+                    "type": "object",
+                    "required": ["index", "at_ms", "kind", "actor", "previous", "hash"],
+                    "properties": {
+                        "index": { "type": "integer" }, "at_ms": { "type": "integer" },
+                        "kind": { "enum": audit::Kind::ALL.map(audit::Kind::name) },
+                        "actor": text, "conflict": text, "document": text, "field": text, "detail": {},
+                        "previous": text, "hash": text,
+                    },
+                } },
+                "next": { "type": ["integer", "null"] },
+                "unreadable": { "type": "array", "items": { "type": "integer" } },
+            },
+        },
+        "AuditReport": {
+            "type": "object",
+            "required": ["node", "whole", "now", "says"],
+            "properties": {
+                "node": text, "whole": { "type": "boolean" }, "now": { "type": "object" },
+                "at_start": { "type": ["object", "null"], "description": "What the disk held when the process began." },
+                "says": { "type": "array", "items": text, "description": "The findings in words." },
+            },
+        },
+        "AuditAnchors": { "type": "object", "properties": { "items": { "type": "array", "items": { "type": "object" } } } },
+        "AuditPatterns": { "type": "object" },
+        "RollbackPoints": {
+            "type": "object",
+            "properties": { "items": { "type": "array", "items": { "type": "object" } }, "next": { "type": ["integer", "null"] } },
+        },
+        "AuditImported": {
+            "type": "object",
+            "properties": { "node": text, "records": { "type": "integer" }, "anchors": { "type": "integer" }, "proven": { "type": "array" } },
+        },
+    });
+    match schemas {
+        Value::Object(schemas) => schemas,
+        _ => Map::new(),
+    }
+}
+
 fn query(ask: &Ask) -> Result<Query, Problem> {
     let text = |parameter| ask.params.text(parameter).map(str::to_owned);
     let kinds = ask.params.text(&KIND).unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
     let kinds = kinds.map(str::parse).collect::<Result<_, audit::kind::UnknownKind>>();
-    let kinds =
-        kinds.map_err(|error| Problem::new(Kind::BadParameter, error.to_string()).with("parameter", "kind"))?;
+    let kinds = kinds.map_err(|error| Problem::new(Kind::BadParameter, error.to_string()).with("parameter", "kind"))?;
     Ok(Query {
         conflict: text(&CONFLICT),
         document: text(&DOCUMENT),
@@ -254,7 +299,10 @@ mod tests {
         assert_eq!(page["items"][1]["document"], "policies/p");
         assert_eq!(server.get("/v1/audit?document=policies/p").await.value()["items"].as_array().unwrap().len(), 1);
         let points = server.get("/v1/audit/rollback-points").await.value();
-        assert_eq!((&points["items"][0]["before"], &points["items"][0]["exact"]), (&json!("policy_changed"), &json!(true)));
+        assert_eq!(
+            (&points["items"][0]["before"], &points["items"][0]["exact"]),
+            (&json!("policy_changed"), &json!(true))
+        );
         let verified = server.get("/v1/audit/verify").await.value();
         assert_eq!((&verified["whole"], &verified["says"]), (&json!(true), &json!([])), "{verified}");
 

@@ -65,7 +65,7 @@ pub(super) fn description() -> Value {
                             (RFC 9457) whose `type` is stable.",
         },
         "paths": paths,
-        "components": { "schemas": schemas() },
+        "components": { "schemas": all_schemas() },
         "x-problem-types": kinds,
     })
 }
@@ -161,6 +161,14 @@ fn responses(operation: &Operation) -> Value {
 
 fn named(schema: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{schema}") })
+}
+
+fn all_schemas() -> Value {
+    let mut all = schemas();
+    for (name, schema) in super::audit::schemas() {
+        all[name] = schema;
+    }
+    all
 }
 
 fn schemas() -> Value {
@@ -353,43 +361,6 @@ fn schemas() -> Value {
         },
         "PolicyTested": { "type": "object", "properties": { "passed": { "type": "boolean" }, "cases": { "type": "array" } } },
         "PolicyPreview": { "type": "object", "properties": { "changed": { "type": "array", "items": { "type": "object" } } } },
-        "AuditPage": {
-            "type": "object",
-            "required": ["items", "next"],
-            "properties": {
-                "items": { "type": "array", "items": {
-                    "type": "object",
-                    "required": ["index", "at_ms", "kind", "actor", "previous", "hash"],
-                    "properties": {
-                        "index": { "type": "integer" }, "at_ms": { "type": "integer" },
-                        "kind": { "enum": crate::history::audit::Kind::ALL.map(crate::history::audit::Kind::name) },
-                        "actor": text, "conflict": text, "document": text, "field": text, "detail": {},
-                        "previous": text, "hash": text,
-                    },
-                } },
-                "next": { "type": ["integer", "null"] },
-                "unreadable": { "type": "array", "items": { "type": "integer" } },
-            },
-        },
-        "AuditReport": {
-            "type": "object",
-            "required": ["node", "whole", "now", "says"],
-            "properties": {
-                "node": text, "whole": { "type": "boolean" }, "now": { "type": "object" },
-                "at_start": { "type": ["object", "null"], "description": "What the disk held when the process began." },
-                "says": { "type": "array", "items": text, "description": "The findings in words." },
-            },
-        },
-        "AuditAnchors": { "type": "object", "properties": { "items": { "type": "array", "items": { "type": "object" } } } },
-        "AuditPatterns": { "type": "object" },
-        "RollbackPoints": {
-            "type": "object",
-            "properties": { "items": { "type": "array", "items": { "type": "object" } }, "next": { "type": ["integer", "null"] } },
-        },
-        "AuditImported": {
-            "type": "object",
-            "properties": { "node": text, "records": { "type": "integer" }, "anchors": { "type": "integer" }, "proven": { "type": "array" } },
-        },
         "Cluster": { "type": "object" },
         "Peers": { "type": "object", "required": ["peers"], "properties": { "peers": { "type": "array", "items": { "type": "object" } } } },
         "Left": { "type": "object", "properties": { "left": { "const": true }, "node": text } },

@@ -122,8 +122,13 @@ impl Replica {
             self.emit(Event::Durable { seq: self.state.clock.get(self.slot) });
         }
         let (rows, cluster) = (Arc::new(rows), self.cluster.is_some());
-        self.persistence.in_flight =
-            Some(InFlight { ticket, clock: self.state.clock.clone(), cluster, audit: self.audit.head(), rows: rows.clone() });
+        self.persistence.in_flight = Some(InFlight {
+            ticket,
+            clock: self.state.clock.clone(),
+            cluster,
+            audit: self.audit.head(),
+            rows: rows.clone(),
+        });
         self.output(Output::Persist { ticket, rows });
     }
 

@@ -46,9 +46,12 @@ impl Node {
     }
 
     /// Records that one could go back to before, the newest first, and where to go on.
-    pub fn rollback_points(&self, limit: usize, cursor: Option<u64>) -> Result<(Vec<Summary>, Option<u64>), AuditError> {
-        let query =
-            Query { kinds: ROLLBACK_KINDS.to_vec(), newest_first: true, limit, cursor, ..Query::default() };
+    pub fn rollback_points(
+        &self,
+        limit: usize,
+        cursor: Option<u64>,
+    ) -> Result<(Vec<Summary>, Option<u64>), AuditError> {
+        let query = Query { kinds: ROLLBACK_KINDS.to_vec(), newest_first: true, limit, cursor, ..Query::default() };
         let page = self.audit(None, &query)?;
         Ok((rollback_points(page.records).map(|point| point.summary()).collect(), page.next))
     }

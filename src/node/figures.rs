@@ -116,7 +116,12 @@ fn conflict_figures(replica: &Replica) -> Vec<Figure> {
     }));
     figures.extend(counts.merges.iter().map(|(kind, count)| {
         let labels = vec![("type", (*kind).to_owned())];
-        labelled("folkmoot_crdt_merges_total", "Register values that came to stand beside others, merged", labels, count)
+        labelled(
+            "folkmoot_crdt_merges_total",
+            "Register values that came to stand beside others, merged",
+            labels,
+            count,
+        )
     }));
     figures
 }

@@ -82,7 +82,8 @@ impl Replica {
                 self.record_settled(conflict, now);
             }
             (false, true) => {
-                let detail = json!({ "status": conflict.status, "resolver": conflict.resolver, "cause": conflict.cause });
+                let detail =
+                    json!({ "status": conflict.status, "resolver": conflict.resolver, "cause": conflict.cause });
                 self.record(about(self.entry(Kind::Reopened, now), conflict).detail(present(detail)));
             }
             _ => {}

@@ -61,7 +61,8 @@ impl Replica {
     fn anchor_told_of(&self, node: &NodeId) -> Option<Anchor> {
         let view = self.view(&format!("{}/{node}", crate::engine::member::COLLECTION))?;
         let anchor = view.fields.get(FIELD).and_then(Json::as_str).and_then(|hex| Anchor::from_hex(hex).ok())?;
-        let check = |node: &NodeId, message: &[u8; 32], signature: &[u8; 64]| self.keys.verify(node, message, signature);
+        let check =
+            |node: &NodeId, message: &[u8; 32], signature: &[u8; 64]| self.keys.verify(node, message, signature);
         (anchor.node == *node && anchor.verify(&check)).then_some(anchor)
     }
 
