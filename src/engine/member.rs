@@ -41,6 +41,14 @@ impl Members {
         self.members.get(node)
     }
 
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&NodeId, &Member)> {
         self.members.iter()
     }

@@ -82,7 +82,13 @@ fn seeds_that_ever_failed_hold_now() {
 fn planted_bugs_are_found() {
     // A few of the quickest; `just mutants` runs all.
     let scenarios = scenarios();
-    for mutant in [Mutant::NoCausalWait, Mutant::FloorIgnored, Mutant::IncarnationReused, Mutant::AckBeforeDisk] {
+    for mutant in [
+        Mutant::NoCausalWait,
+        Mutant::FloorIgnored,
+        Mutant::IncarnationReused,
+        Mutant::AckBeforeDisk,
+        Mutant::AuditSkips,
+    ] {
         let how = How { hooks: HookChoice { mutant: Some(mutant), rare: 0 }, ..How::default() };
         let found = (1..=5).any(|seed| scenarios.iter().any(|scenario| run(scenario, seed, how).finding.is_some()));
         assert!(found, "{}", mutant.name());

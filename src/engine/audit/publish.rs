@@ -14,8 +14,11 @@ pub const FIELD: &str = "audit";
 /// The first anchor of a process comes this long after its start, so that a node that comes up brings one write, not
 /// two, into the first seconds of others ...
 const FIRST_MS: u64 = 5_000;
-/// ... and up to this much later, by its id, so that a fleet that starts at once does not anchor at once.
-const SPREAD_MS: u64 = 5_000;
+/// ... and anchors of a fleet that starts at once are spread, by the ids, over this much for each member: at 1,000 members
+/// 20 writes a second, for 50 seconds, instead of 1,000 at once.
+const SPREAD_MS: u64 = 50;
+/// At most this much, so that an anchor a minute stays one.
+const SPREAD_MS_MAX: u64 = 50_000;
 /// After a write that was refused, say because the clock fell behind.
 const AGAIN_MS: u64 = 1_000;
 
@@ -25,8 +28,7 @@ impl Replica {
         let own = self.id.node;
         let last_ms = self.audit.anchors.of(&own).map(|anchor| anchor.at_ms).max().unwrap_or(0);
         let since_ms = now.wall_ms.saturating_sub(last_ms);
-        let spread_ms = u64::from(own.0[0]) * SPREAD_MS / 256;
-        self.audit.due_ms = now.mono_ms() + ANCHOR_MS.saturating_sub(since_ms).max(FIRST_MS) + spread_ms;
+        self.audit.due_ms = now.mono_ms() + ANCHOR_MS.saturating_sub(since_ms).max(FIRST_MS);
         self.audit.published = self.anchor_told_of(&own);
     }
 
@@ -36,7 +38,7 @@ impl Replica {
         if !self.is_anchor_due(now) {
             return;
         }
-        self.audit.due_ms = now.mono_ms() + ANCHOR_MS;
+        self.audit.due_ms = now.mono_ms() + ANCHOR_MS - self.spread_ms();
         self.mark_head(now);
         let Some(anchor) = self.audit.marked else { return };
         let Ok(address) = self.member_address(self.id.node) else { return };
@@ -50,11 +52,21 @@ impl Replica {
     /// Whether this node would write an anchor now.
     pub fn is_anchor_due(&self, now: Now) -> bool {
         let audit = &self.audit;
-        if now.mono_ms() < audit.due_ms || self.cluster().is_none() {
+        if now.mono_ms() < audit.due_ms
+            || now.mono_ms() < audit.due_ms.saturating_add(self.spread_ms())
+            || self.cluster().is_none()
+        {
             return false;
         }
         let member = self.members.get(&self.id.node).is_some_and(|member| !member.left);
         member && (audit.chain.anchor_due(u64::MAX) || audit.marked.is_some())
+    }
+
+    /// This node's place among the others of a fleet that started at once.
+    fn spread_ms(&self) -> u64 {
+        let [high, low, ..] = self.id.node.0;
+        let over_ms = (self.members.len() as u64 * SPREAD_MS).min(SPREAD_MS_MAX);
+        (over_ms * u64::from(u16::from_be_bytes([high, low]))) >> 16
     }
 
     /// The anchor that a member's document tells, if it is that member's.
