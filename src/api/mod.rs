@@ -9,6 +9,7 @@
 //!
 //! Nothing here decides what a write means: that is the node's. Start with [`docs`].
 
+mod audit;
 mod batch;
 mod body;
 mod cluster;

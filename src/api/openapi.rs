@@ -65,7 +65,7 @@ pub(super) fn description() -> Value {
                             (RFC 9457) whose `type` is stable.",
         },
         "paths": paths,
-        "components": { "schemas": schemas() },
+        "components": { "schemas": all_schemas() },
         "x-problem-types": kinds,
     })
 }
@@ -161,6 +161,14 @@ fn responses(operation: &Operation) -> Value {
 
 fn named(schema: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{schema}") })
+}
+
+fn all_schemas() -> Value {
+    let mut all = schemas();
+    for (name, schema) in super::audit::schemas() {
+        all[name] = schema;
+    }
+    all
 }
 
 fn schemas() -> Value {
@@ -273,7 +281,7 @@ fn schemas() -> Value {
         },
         "Change": {
             "type": "string",
-            "description": "Events `ready`, `put`, `delete`, `gap`. The data of a change is \
+            "description": "Events `ready`, `put`, `delete`, `gap`; with `conflicts=true` also `conflict` and `conflict-ended`. The data of a change is \
                             {\"collection\",\"id\",\"fields\",\"siblings\",\"position\"}, without fields and siblings on delete.",
         },
         "SchemaDefinition": {

@@ -9,7 +9,7 @@ use axum::routing::{MethodFilter, on};
 use super::operation::Operation;
 use super::problem::{Kind, Problem};
 use super::serve::Api;
-use super::{batch, cluster, conflicts, docs, gate, health, openapi, policies, schemas, watch};
+use super::{audit, batch, cluster, conflicts, docs, gate, health, openapi, policies, schemas, watch};
 
 /// Every operation of the API.
 pub(super) fn operations() -> impl Iterator<Item = &'static Operation> {
@@ -20,6 +20,7 @@ pub(super) fn operations() -> impl Iterator<Item = &'static Operation> {
         schemas::OPERATIONS,
         conflicts::OPERATIONS,
         policies::OPERATIONS,
+        audit::OPERATIONS,
         cluster::OPERATIONS,
         health::OPERATIONS,
         openapi::OPERATIONS,

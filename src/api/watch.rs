@@ -18,7 +18,7 @@ use super::problem::{Kind, Problem, RESYNC};
 use super::query::{Parameter, Takes};
 use super::wire;
 use crate::document::address::{COLLECTION_BYTES_MAX, ID_BYTES_MAX};
-use crate::node::{Change, Position};
+use crate::node::{Change, ConflictNote, Position, Told};
 
 static PREFIX: Parameter = Parameter {
     name: "prefix",
@@ -30,6 +30,11 @@ static SINCE: Parameter = Parameter {
     takes: Takes::Text { bytes_max: 512 },
     says: "The id of the last event that was processed: the stream goes on after it. `Last-Event-ID` wins over it.",
 };
+static CONFLICTS: Parameter = Parameter {
+    name: "conflicts",
+    takes: Takes::Flag,
+    says: "Tell of conflicts too, as `conflict` and `conflict-ended`.",
+};
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Keeps proxies from closing a silent stream, and lets a dead client be noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -40,7 +45,7 @@ pub(super) static OPERATIONS: &[Operation] = &[Operation {
     id: "watch",
     says: "Server-sent events: `ready` first, then `put` and `delete` as they become visible here. A client that is too \
            slow gets `gap` and must resync: open a watch without `since`, then list, then apply what the watch gives.",
-    parameters: &[&PREFIX, &SINCE],
+    parameters: &[&PREFIX, &SINCE, &CONFLICTS],
     headers: &[("Last-Event-ID", "The id of the last event that was processed; browsers send it when they reconnect.")],
     accepts: &[],
     gives: ("text/event-stream", "Change"),
@@ -51,8 +56,18 @@ pub(super) static OPERATIONS: &[Operation] = &[Operation {
 
 async fn watch(ask: Ask) -> Outcome {
     let since = since(&ask)?;
-    let changes = ask.api.node.watch(ask.params.text(&PREFIX).unwrap_or(""), since)?;
-    let events = events(changes.position(), changes, ask.api.stopping.clone());
+    let (node, prefix) = (&ask.api.node, ask.params.text(&PREFIX).unwrap_or(""));
+    let told = match ask.params.flag(&CONFLICTS) {
+        true => {
+            let told = node.watch_all(prefix, since)?;
+            (told.position(), told.left_stream())
+        }
+        false => {
+            let changes = node.watch(prefix, since)?;
+            (changes.position(), changes.map(Told::Change).right_stream())
+        }
+    };
+    let events = events(told.0, told.1, ask.api.stopping.clone());
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE).text("keep-alive")).into_response())
 }
 
@@ -65,7 +80,7 @@ fn since(ask: &Ask) -> Result<Option<Position>, Problem> {
 /// The events of a stream of changes from `start` on. The stream ends by itself only when it lost changes.
 fn events(
     start: Position,
-    changes: impl Stream<Item = Change> + Send,
+    changes: impl Stream<Item = Told> + Send,
     mut stopping: Receiver<bool>,
 ) -> impl Stream<Item = Result<Event, Infallible>> + Send {
     async_stream::stream! {
@@ -78,7 +93,8 @@ fn events(
                 next = changes.next() => next,
             };
             match next {
-                Some(change) => yield Ok(event(change)),
+                Some(Told::Change(change)) => yield Ok(event(change)),
+                Some(Told::Conflict(position, note)) => yield Ok(of_conflict(position, &note)),
                 None => {
                     let detail = format!("changes were lost to this stream because it was too slow; {RESYNC}");
                     yield Ok(named("gap", None, &json!({ "detail": detail })));
@@ -99,6 +115,12 @@ fn event(change: Change) -> Event {
     data.insert("collection".into(), address.collection().into());
     data.insert("position".into(), position.to_string().into());
     named(name, Some(position), &Value::Object(data))
+}
+
+fn of_conflict(position: Position, note: &ConflictNote) -> Event {
+    let mut data = json!(note);
+    data["position"] = position.to_string().into();
+    named(if note.ended { "conflict-ended" } else { "conflict" }, Some(position), &data)
 }
 
 fn named(name: &str, position: Option<Position>, data: &Value) -> Event {

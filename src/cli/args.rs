@@ -5,8 +5,8 @@ use clap::{Parser, Subcommand};
 use crate::cli::exit::Error;
 use crate::cli::output::Output;
 use crate::cli::{
-    about, bench, chaos, cluster, conflicts, demo, policy, read, replay, run as node, sim, status, transfer, watch,
-    write,
+    about, audit, bench, chaos, cluster, conflicts, demo, policy, read, replay, run as node, sim, status, transfer,
+    watch, write,
 };
 
 const AFTER: &str = "\
@@ -58,6 +58,7 @@ enum Command {
     Watch(watch::WatchArgs),
     Conflicts(conflicts::ConflictsArgs),
     Policy(policy::PolicyArgs),
+    Audit(audit::AuditArgs),
     Peers(status::PeersArgs),
     Leave(status::LeaveArgs),
     Export(transfer::ExportArgs),
@@ -96,6 +97,7 @@ async fn dispatch(command: Command, output: Output) -> Result<(), Error> {
         Command::Watch(args) => watch::watch(args, output).await,
         Command::Conflicts(args) => conflicts::conflicts(args, output).await,
         Command::Policy(args) => policy::policy(args, output).await,
+        Command::Audit(args) => audit::audit(args, output).await,
         Command::Peers(args) => status::peers(args, output).await,
         Command::Leave(args) => status::leave(args, output).await,
         Command::Export(args) => transfer::export(args, output).await,

@@ -47,24 +47,29 @@ pub struct Client {
 #[derive(Debug, Clone)]
 pub struct Body {
     pub media: &'static str,
-    pub value: Value,
+    pub text: String,
 }
 
 impl Body {
     pub fn json(value: Value) -> Self {
-        Self { media: "application/json", value }
+        Self { media: "application/json", text: value.to_string() }
     }
 
     pub fn merge_patch(value: Value) -> Self {
-        Self { media: "application/merge-patch+json", value }
+        Self { media: "application/merge-patch+json", text: value.to_string() }
     }
 
     pub fn json_patch(value: Value) -> Self {
-        Self { media: "application/json-patch+json", value }
+        Self { media: "application/json-patch+json", text: value.to_string() }
     }
 
     pub fn operations(value: Value) -> Self {
-        Self { media: "application/vnd.folkmoot.ops+json", value }
+        Self { media: "application/vnd.folkmoot.ops+json", text: value.to_string() }
+    }
+
+    /// JSON lines, as they are.
+    pub fn lines(text: String) -> Self {
+        Self { media: "application/x-ndjson", text }
     }
 }
 
@@ -154,7 +159,7 @@ impl Client {
             request = request.header("if-match", tag);
         }
         if let Some(body) = body {
-            request = request.header("content-type", body.media).body(body.value.to_string());
+            request = request.header("content-type", body.media).body(body.text);
         }
         request
     }

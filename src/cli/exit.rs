@@ -32,6 +32,9 @@ pub enum Error {
     /// What was asked about waits for somebody.
     #[error("{0} conflicts wait to be settled: `folkmoot conflicts ls` lists them")]
     Waiting(u32),
+    /// The audit is not as it was written. What was found is on stdout.
+    #[error("the audit is not whole: {0} findings")]
+    Tampered(usize),
     #[error(transparent)]
     Node(#[from] RunError),
     /// The reader of stdout has gone, as in `| head`. Not worth a word.
@@ -56,6 +59,7 @@ impl Error {
                 RunError::Failed(_) => 1,
             },
             Self::Waiting(_) => 5,
+            Self::Tampered(_) => 8,
             Self::Oracle(_) => 9,
             Self::Answer { .. } | Self::Failed(_) | Self::Stdout(_) => 1,
         }

@@ -8,6 +8,7 @@
 mod about;
 mod address;
 mod args;
+mod audit;
 mod bench;
 mod chaos;
 mod client;

@@ -27,6 +27,9 @@ pub struct WatchArgs {
     /// Go on after this event id
     #[arg(long, value_name = "ID")]
     since: Option<String>,
+    /// Tell of conflicts too, as they begin and end
+    #[arg(long)]
+    conflicts: bool,
     /// End after so many changes
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
@@ -40,7 +43,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(8);
 
 pub async fn watch(args: WatchArgs, output: Output) -> Result<(), Error> {
     let client = args.api.client()?;
-    let mut stream = Stream::new(args.prefix, args.since);
+    let mut stream = Stream::new(args.prefix, args.since).with_conflicts(args.conflicts);
     let mut left = args.limit.unwrap_or(u64::MAX);
     while left > 0 {
         let event = stream.next(&client, output).await?;
@@ -57,6 +60,7 @@ pub async fn watch(args: WatchArgs, output: Output) -> Result<(), Error> {
 #[derive(Debug)]
 pub struct Stream {
     prefix: Option<String>,
+    conflicts: bool,
     last: Option<String>,
     open: Option<(reqwest::Response, Parser)>,
     ready: std::collections::VecDeque<Event>,
@@ -65,7 +69,19 @@ pub struct Stream {
 
 impl Stream {
     pub fn new(prefix: Option<String>, since: Option<String>) -> Self {
-        Self { prefix, last: since, open: None, ready: std::collections::VecDeque::new(), failures: 0 }
+        Self {
+            prefix,
+            conflicts: false,
+            last: since,
+            open: None,
+            ready: std::collections::VecDeque::new(),
+            failures: 0,
+        }
+    }
+
+    /// Tells of conflicts too.
+    pub fn with_conflicts(self, conflicts: bool) -> Self {
+        Self { conflicts, ..self }
     }
 
     /// The next event. Reconnects by itself; an expired place is an error.
@@ -92,7 +108,9 @@ impl Stream {
     async fn fill(&mut self, client: &Client) -> Result<(), Error> {
         if self.open.is_none() {
             // `since` too: not every proxy passes Last-Event-ID on.
-            let query = address::query(&[("prefix", self.prefix.clone()), ("since", self.last.clone())]);
+            let conflicts = self.conflicts.then(|| "true".to_owned());
+            let asked = [("prefix", self.prefix.clone()), ("since", self.last.clone()), ("conflicts", conflicts)];
+            let query = address::query(&asked);
             let response = client.open(&format!("/v1/watch{query}"), self.last.as_deref()).await?;
             self.open = Some((response, Parser::default()));
         }
@@ -134,6 +152,10 @@ fn missed(why: &str) -> Error {
 
 fn describe(change: &Value, event: &Event) -> String {
     let text = |key: &str| change[key].as_str().unwrap_or_default().to_owned();
+    if event.name.starts_with("conflict") {
+        let words = if event.name == "conflict" { text("status") } else { "over".to_owned() };
+        return format!("{}\t{} {} {words} ({})", text("document"), event.name, text("id"), text("class"));
+    }
     let name = format!("{}/{}", text("collection"), text("id"));
     match (&change["fields"], name.len() > 1) {
         (_, false) => event.data.clone(),

@@ -119,12 +119,12 @@ impl Replica {
                 self.note_due(collection);
             }
         }
-        due.iter().for_each(|name| self.judge_document(name));
+        due.iter().for_each(|name| self.judge_document(name, now));
         self.enter_rivals(now);
     }
 
     /// A schema or a policy changed: everything it is about is judged anew.
-    pub(super) fn judge_all(&mut self, collection: Option<&str>) {
+    pub(super) fn judge_all(&mut self, collection: Option<&str>, now: Now) {
         let is_about = |name: &&Arc<str>| collection.is_none_or(|collection| collection_of(name) == collection);
         let mut due: BTreeSet<Arc<str>> = self.state.disputed().filter(is_about).cloned().collect();
         for (ruled, judge) in self.schemas.judges() {
@@ -134,7 +134,7 @@ impl Replica {
                 due.extend(names.take_while(|name| name.starts_with(&prefix)).cloned());
             }
         }
-        due.iter().for_each(|name| self.judge_document(name));
+        due.iter().for_each(|name| self.judge_document(name, now));
         let collections: Vec<Box<str>> = match collection {
             Some(collection) => vec![collection.into()],
             None => self.schemas.judges().map(|(name, _)| name.into()).collect(),
@@ -146,7 +146,7 @@ impl Replica {
         self.conflicts.due.extend(gone);
     }
 
-    fn judge_document(&mut self, name: &Arc<str>) {
+    fn judge_document(&mut self, name: &Arc<str>, now: Now) {
         if self.config.hooks.planted(Mutant::JudgedOnce) && self.conflicts.within.contains_key(name) {
             return;
         }
@@ -156,7 +156,7 @@ impl Replica {
             true => self.conflicts.within.remove(name).unwrap_or_default(),
             false => self.conflicts.within.insert(name.clone(), found.clone()).unwrap_or_default(),
         };
-        self.tell_difference(&before, &found);
+        self.tell_difference(&before, &found, now);
         self.tell_escalated(&before, &found);
     }
 
@@ -204,15 +204,22 @@ impl Replica {
         }
     }
 
-    fn tell_difference(&mut self, before: &[Conflict], found: &[Conflict]) {
+    fn tell_difference(&mut self, before: &[Conflict], found: &[Conflict], now: Now) {
         let is_in = |conflict: &Conflict, list: &[Conflict]| list.iter().any(|other| other.id == conflict.id);
         for conflict in found.iter().filter(|conflict| !is_in(conflict, before)) {
             self.tally.conflicts_detected += 1;
+            self.record_detected(conflict, now);
             self.emit(Event::ConflictDetected(Box::new(conflict.clone())));
         }
         for conflict in before.iter().filter(|conflict| !is_in(conflict, found)) {
             self.tally.conflicts_ended += 1;
+            self.record_ended(conflict, now);
             self.emit(Event::ConflictEnded(Box::new(conflict.clone())));
+        }
+        for conflict in found {
+            if let Some(earlier) = before.iter().find(|earlier| earlier.id == conflict.id) {
+                self.record_turned(earlier, conflict, now);
+            }
         }
     }
 
@@ -239,7 +246,7 @@ impl Replica {
                 true => self.conflicts.across.remove(&collection).unwrap_or_default(),
                 false => self.conflicts.across.insert(collection, found.clone()).unwrap_or_default(),
             };
-            self.tell_difference(&before, &found);
+            self.tell_difference(&before, &found, now);
         }
     }
 
@@ -259,6 +266,9 @@ impl Replica {
         for rival in rivals {
             if self.config.hooks.planted(Mutant::LedgerForgets) && rival.dot.seq().is_multiple_of(2) {
                 continue;
+            }
+            if let Some(kind) = CellKey::decode(&rival.key).and_then(|key| FieldKind::from_tag(key.tag)) {
+                self.audit.counts.merged(kind);
             }
             if let Some(entry) = self.entry_of(&rival, now) {
                 self.conflicts.ledger.enter(entry, &mut self.conflicts.rows);

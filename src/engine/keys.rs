@@ -40,9 +40,14 @@ impl Keys for Ed25519 {
     }
 
     fn verify(&self, node: &NodeId, message: &[u8; 32], signature: &[u8; 64]) -> bool {
-        let Ok(key) = VerifyingKey::from_bytes(&node.0) else { return false };
-        key.verify_strict(message, &ed25519_dalek::Signature::from_bytes(signature)).is_ok()
+        verify_signature(node, message, signature)
     }
+}
+
+/// Whether `node` signed `message`. Anyone can tell: a node's id is its public key.
+pub fn verify_signature(node: &NodeId, message: &[u8; 32], signature: &[u8; 64]) -> bool {
+    let Ok(key) = VerifyingKey::from_bytes(&node.0) else { return false };
+    key.verify_strict(message, &ed25519_dalek::Signature::from_bytes(signature)).is_ok()
 }
 
 #[cfg(test)]

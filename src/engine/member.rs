@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value as Json, json};
 
+use super::audit::FIELD;
 use super::detector::Liveness;
 use super::io::Now;
 use super::replica::Replica;
@@ -38,6 +39,14 @@ pub struct Members {
 impl Members {
     pub fn get(&self, node: &NodeId) -> Option<&Member> {
         self.members.get(node)
+    }
+
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&NodeId, &Member)> {
@@ -111,6 +120,9 @@ impl Replica {
         if !self.config.region.is_empty() {
             fields.insert("region".into(), json!(self.config.region));
         }
+        if let Some(anchor) = &self.audit.published {
+            fields.insert(FIELD.into(), json!(anchor.to_hex()));
+        }
         let address = self.member_address(self.id.node)?;
         self.write(&[(address, Write::Put(fields))], false, now).map(|_| ())
     }
@@ -122,15 +134,20 @@ impl Replica {
         self.write(&[(address, Write::Edits(vec![left]))], true, now).map(|written| written.seq)
     }
 
-    fn member_address(&self, node: NodeId) -> Result<Address, AddressError> {
+    pub(super) fn member_address(&self, node: NodeId) -> Result<Address, AddressError> {
         Address::new(COLLECTION, &node.to_string())
     }
 
-    pub(super) fn reread_member(&mut self, name: &str) {
+    pub(super) fn reread_member(&mut self, name: &str, now: Now) {
         let Some(node) = name.strip_prefix("members/").and_then(|id| id.parse::<NodeId>().ok()) else { return };
         let member = self.view(name).map(|view| Member::from_view(&view));
-        self.tree_due |= self.members.get(&node) != member.as_ref();
+        let before = self.members.get(&node).cloned();
+        if before != member {
+            self.tree_due = true;
+            self.record_member(&node, before.as_ref(), member.as_ref(), now);
+        }
         self.members.set(node, member);
+        self.hold_anchor(&node);
     }
 
     /// What every member that has not left has on its disk, as far as this node was told. A member that has not spoken

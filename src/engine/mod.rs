@@ -13,6 +13,7 @@
 //! | [`tree`], [`relay`] | who passes what on to whom, above a full mesh |
 //! | [`member`], [`schemas`] | what the engine itself reads in documents |
 //! | [`conflicts`], [`escalation`] | what does not go together, kept in step with the state; the ledger; what waits too long |
+//! | [`audit`] | what was found and decided, as a chain of records; its anchors |
 //! | [`removal`] | what may be forgotten |
 //! | [`persistence`], [`rows`], [`persist`] | what a disk is asked to keep |
 //! | [`keys`], [`alarm`], [`limits`] | signatures, findings, bounds |
@@ -20,6 +21,7 @@
 //! Nothing here reads a clock, a socket or a disk, and nothing iterates over an unordered map.
 
 pub mod alarm;
+pub mod audit;
 pub mod check;
 pub mod chunk;
 pub mod compare;

@@ -36,6 +36,8 @@ struct InFlight {
     ticket: Ticket,
     clock: Clock,
     cluster: bool,
+    /// The newest record of the audit that is in it.
+    audit: Option<u64>,
     /// Shared with whoever writes them: asked for again if that fails.
     rows: Arc<WriteBatch>,
 }
@@ -104,6 +106,12 @@ impl Replica {
         let history = std::mem::take(&mut self.conflicts.rows);
         history.put.into_iter().for_each(|(key, row)| rows.put(Tree::History, key, row));
         history.remove.into_iter().for_each(|key| rows.remove(Tree::History, key));
+        for (key, row) in self.audit.rows.take() {
+            match row {
+                Some(row) => rows.put(Tree::Audit, key, row),
+                None => rows.remove(Tree::Audit, key),
+            }
+        }
         let ticket = Ticket(self.persistence.next_ticket);
         self.persistence.next_ticket += 1;
         if self.config.hooks.planted(Mutant::PagesNotWritten) && ticket.0.is_multiple_of(2) {
@@ -114,8 +122,13 @@ impl Replica {
             self.emit(Event::Durable { seq: self.state.clock.get(self.slot) });
         }
         let (rows, cluster) = (Arc::new(rows), self.cluster.is_some());
-        self.persistence.in_flight =
-            Some(InFlight { ticket, clock: self.state.clock.clone(), cluster, rows: rows.clone() });
+        self.persistence.in_flight = Some(InFlight {
+            ticket,
+            clock: self.state.clock.clone(),
+            cluster,
+            audit: self.audit.head(),
+            rows: rows.clone(),
+        });
         self.output(Output::Persist { ticket, rows });
     }
 
@@ -129,6 +142,9 @@ impl Replica {
         let seq = self.persistence.durable.get(self.slot);
         if seq > before {
             self.emit(Event::Durable { seq });
+        }
+        if let Some(index) = done.audit {
+            self.on_audit_stored(index, now);
         }
         if done.cluster && !self.cluster_durable {
             self.cluster_durable = true;

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::alarm::Alarm;
+use super::audit::Audit;
 use super::check::{Checker, Sums};
 use super::conflicts::Conflicts;
 use super::hooks::{Hooks, Mutant};
@@ -111,6 +112,7 @@ pub struct Replica {
     pub(super) tree_due: bool,
     pub(super) schemas: Schemas,
     pub(super) conflicts: Conflicts,
+    pub(super) audit: Audit,
     pub(super) group: Group,
     pub(super) parked: Parked,
     pub(super) puller: Puller,
@@ -137,7 +139,7 @@ pub struct Replica {
 impl Replica {
     /// Starts a new incarnation over what a store held. `keys` belong to the node whose store it is.
     pub fn new(config: Config, keys: Arc<dyn Keys>, loaded: Loaded, now: Now) -> Self {
-        let Loaded { mut state, cluster, outbox, salvaged, ledger } = loaded;
+        let Loaded { mut state, cluster, outbox, salvaged, ledger, audit } = loaded;
         let id = ReplicaId { node: keys.node(), incarnation: config.incarnation };
         // A roster grows by one a start; 2^24 starts of a node are out of reach.
         let slot = state.intern(id).unwrap_or(Slot(Slot::MAX));
@@ -161,6 +163,7 @@ impl Replica {
             tree_due: true,
             schemas: Schemas::default(),
             conflicts: Conflicts::new(ledger),
+            audit: Audit::load(id.node, audit, &|node, message, signature| keys.verify(node, message, signature)),
             parked: Parked::default(),
             puller: Puller::new(&config.incarnation),
             server: Server::default(),
@@ -183,7 +186,8 @@ impl Replica {
             keys,
             state,
         };
-        replica.reread_system_documents();
+        replica.reread_system_documents(now);
+        replica.wake_audit(now);
         if replica.cluster.is_none()
             && let Some(cluster) = replica.config.found
         {
@@ -268,6 +272,8 @@ impl Replica {
         }
         self.judge_across_if_due(now);
         self.escalate_if_due(now);
+        self.close_flood(now);
+        self.publish_anchor_if_due(now);
         self.retry_persist(now);
     }
 
@@ -316,6 +322,7 @@ impl Replica {
             self.alarms.pop_front();
         }
         self.alarms.push_back((now.wall_ms, alarm.clone()));
+        self.record_alarm(&alarm, now);
         self.emit(Event::Alarm(alarm));
     }
 

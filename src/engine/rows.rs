@@ -8,11 +8,13 @@
 //! | `meta` | `digest` | clock digest, state digest, digest of the removal records, number of entries |
 //! | `cells` | document, 0, page id u32 BE | the page's bytes |
 //! | `history` | see [`ledger`] | a value that had rivals |
+//! | `audit` | see [`row`](crate::history::audit::row) and [`anchors`](super::audit::anchors) | a record, an anchor |
 //! | `outbox` | slot u32 BE, first seq u64 BE | a signed batch under full ids |
 //!
 //! The digests are written in the same atomic step as the pages. A page that silently went missing is thus found at the
 //! next start, whatever the backend promises.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::persist::{Tree, WriteBatch};
@@ -212,6 +214,7 @@ pub struct Loader {
     pages: Vec<Page>,
     outbox: Vec<OutboxRow>,
     ledger: Ledger,
+    audit: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 /// What a store held.
@@ -223,6 +226,8 @@ pub struct Loaded {
     pub(super) outbox: Vec<OutboxRow>,
     /// Values that others overruled.
     pub(super) ledger: Ledger,
+    /// The rows of the audit: bounded by what a replica keeps, and read when it starts.
+    pub(super) audit: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Own batches read back from a store that was damaged, to be offered again once the rest was caught up.
     pub salvaged: Vec<(ReplicaId, Vec<u8>)>,
 }
@@ -241,7 +246,12 @@ impl Loader {
             Tree::Cells => self.page(key, value),
             Tree::Outbox => self.outbox_row(key, value),
             Tree::History if ledger::is_key(key) => self.ledger.load(key, value),
-            Tree::History | Tree::Audit | Tree::Checkpoints => Ok(()),
+            // What is wrong in it is for the audit to tell; the state does not hang on it.
+            Tree::Audit => {
+                self.audit.insert(key.to_vec(), value.to_vec());
+                Ok(())
+            }
+            Tree::History | Tree::Checkpoints => Ok(()),
         };
         read.map_err(|error| LoadError::Row {
             tree: tree.name(),
@@ -265,6 +275,7 @@ impl Loader {
                 cluster: self.cluster,
                 outbox: self.outbox,
                 ledger: self.ledger,
+                audit: self.audit,
                 salvaged: Vec::new(),
             }),
         }

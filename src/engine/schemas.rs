@@ -169,14 +169,14 @@ impl Replica {
     }
 
     /// After a start: everything that is read out of documents.
-    pub(super) fn reread_system_documents(&mut self) {
+    pub(super) fn reread_system_documents(&mut self, now: Now) {
         for collection in [super::member::COLLECTION, COLLECTION, POLICIES] {
             let prefix = format!("{collection}/");
             let names = self.state.names_from(std::ops::Bound::Included(prefix.as_str())).map(|(name, _)| name.clone());
             let names: Vec<_> = names.take_while(|name| name.starts_with(&prefix)).collect();
-            names.iter().for_each(|name| drop(self.reread(name)));
+            names.iter().for_each(|name| drop(self.reread(name, now)));
         }
-        self.judge_all(None);
+        self.judge_all(None, now);
     }
 
     /// Policies may ask how many members there are.
@@ -190,10 +190,10 @@ impl Replica {
     }
 
     /// Gives what has to be judged anew for it.
-    fn reread(&mut self, name: &str) -> Anew {
+    fn reread(&mut self, name: &str, now: Now) -> Anew {
         match name.split_once('/') {
             Some((super::member::COLLECTION, _)) => {
-                self.reread_member(name);
+                self.reread_member(name, now);
                 self.recount_members()
             }
             Some((COLLECTION, collection)) => {
@@ -216,12 +216,13 @@ impl Replica {
         }
         let mut anew = Anew::Nothing;
         for name in &changed {
-            anew = anew.and(self.reread(name));
+            anew = anew.and(self.reread(name, now));
+            self.record_document(name, now);
         }
         match &anew {
             Anew::Nothing => {}
-            Anew::Collection(collection) => self.judge_all(Some(collection)),
-            Anew::Everything => self.judge_all(None),
+            Anew::Collection(collection) => self.judge_all(Some(collection), now),
+            Anew::Everything => self.judge_all(None, now),
         }
         self.judge_changed(&changed, now);
         // One long join may touch a document many times; repeats of neighbours are gone already.

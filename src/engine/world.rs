@@ -289,7 +289,7 @@ impl World {
 
 pub fn load(disk: &Rows) -> Result<Loaded, super::rows::LoadError> {
     let mut loader = Loader::default();
-    for tree in [Tree::Meta, Tree::Cells, Tree::Outbox] {
+    for tree in [Tree::Meta, Tree::Cells, Tree::Outbox, Tree::History, Tree::Audit] {
         for ((_, key), value) in disk.iter().filter(|((of, _), _)| *of == tree) {
             loader.row(tree, key, value)?;
         }

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::handle::{Inner, Node};
+use super::watch::ConflictNote;
 use crate::clock::NodeId;
 use crate::conflict::Conflict;
 use crate::conflict::policy::To;
@@ -246,13 +247,17 @@ impl Inner {
                 self.moved();
             }
             Event::Alarm(alarm) => tracing::error!("{alarm}"),
-            Event::ConflictDetected(conflict) => tell_conflict(&conflict),
             Event::ConflictEscalated(conflict) => {
                 let to = conflict.escalated.map_or("", To::name);
                 tracing::warn!(id = conflict.id, document = conflict.document, to, "a conflict waited for too long");
             }
+            Event::ConflictDetected(conflict) => {
+                self.ring.push_conflict(ConflictNote::of(&conflict, false));
+                tell_conflict(&conflict);
+            }
             Event::ConflictEnded(conflict) => {
-                tracing::debug!(id = conflict.id, document = conflict.document, "conflict over")
+                self.ring.push_conflict(ConflictNote::of(&conflict, true));
+                tracing::debug!(id = conflict.id, document = conflict.document, "conflict over");
             }
         }
     }

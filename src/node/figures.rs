@@ -1,6 +1,7 @@
 //! What `/metrics` shows of the node.
 
 use super::handle::Node;
+use crate::engine::Replica;
 use crate::engine::detector::Liveness;
 use crate::net;
 
@@ -80,7 +81,49 @@ impl Node {
             counter("folkmoot_serves", "Catch-up sessions served", tally.serves),
             counter("folkmoot_alarms", "Alarms raised", tally.alarms),
         ]
+        .into_iter()
+        .chain(conflict_figures(&replica))
+        .collect()
     }
+}
+
+/// Conflicts and the audit, since the start. What the store held at the start is no news and not counted.
+fn conflict_figures(replica: &Replica) -> Vec<Figure> {
+    let counts = replica.audit().counts();
+    let waiting = replica.conflicts().iter().filter(|conflict| conflict.status.waits()).count();
+    let mut figures = vec![
+        gauge("folkmoot_conflicts_open", "Conflicts that wait for somebody", waiting as f64),
+        counter("folkmoot_conflicts_manual_total", "Conflicts that came to wait for somebody", counts.manual),
+        counter("folkmoot_invariant_violations_total", "Invariants found broken", counts.invariants),
+        gauge("folkmoot_audit_bytes", "Memory and disk that the audit's records take", replica.audit().bytes() as f64),
+    ];
+    let labelled = |name, help, labels, value: &u64| Figure { labels, ..counter(name, help, *value) };
+    figures.extend(counts.records.iter().map(|(kind, count)| {
+        let labels = vec![("kind", kind.name().to_owned())];
+        labelled("folkmoot_audit_events_total", "Records of the audit", labels, count)
+    }));
+    figures.extend(counts.detected.iter().map(|((class, severity), count)| {
+        let labels = vec![("class", class.name().to_owned()), ("severity", severity.name().to_owned())];
+        labelled("folkmoot_conflicts_detected_total", "Conflicts found", labels, count)
+    }));
+    figures.extend(counts.resolutions.iter().map(|((strategy, outcome), count)| {
+        let labels = vec![("strategy", (*strategy).to_owned()), ("outcome", (*outcome).to_owned())];
+        labelled("folkmoot_conflicts_resolutions_total", "What came of conflicts, and by what", labels, count)
+    }));
+    figures.extend(counts.policies.iter().map(|(policy, count)| {
+        let labels = vec![("policy", policy.clone())];
+        labelled("folkmoot_policy_applications_total", "Conflicts whose resolver a policy chose", labels, count)
+    }));
+    figures.extend(counts.merges.iter().map(|(kind, count)| {
+        let labels = vec![("type", (*kind).to_owned())];
+        labelled(
+            "folkmoot_crdt_merges_total",
+            "Register values that came to stand beside others, merged",
+            labels,
+            count,
+        )
+    }));
+    figures
 }
 
 fn network_figures(net: &net::Statistics) -> Vec<Figure> {

@@ -9,6 +9,7 @@
 //! it; nothing waits for a disk, a peer or a client while holding it.
 
 pub mod admission;
+pub mod audit;
 pub mod builder;
 pub mod collection;
 pub mod conflicts;
@@ -25,6 +26,7 @@ pub mod token;
 pub mod watch;
 pub mod write;
 
+pub use audit::AuditError;
 pub use builder::Builder;
 pub use collection::{Collection, CollectionError};
 pub use conflicts::{ConflictFilter, Resolution, ResolveError, Resolved};
@@ -34,7 +36,7 @@ pub use read::{Behind, Listing, Read, Shown};
 pub use settings::{NodeSettings, Ready, RunError};
 pub use status::{ClusterStatus, PeerStatus};
 pub use token::{ParseTokenError, Token};
-pub use watch::{Change, ParsePositionError, Position, Watch, WatchError};
+pub use watch::{Change, ConflictNote, ParsePositionError, Position, Told, Watch, WatchAll, WatchError};
 pub use write::{DocumentWrite, Durability, IfMatch, Missing, ParseDurabilityError, Receipt, WriteBody, WriteError};
 
 pub use crate::engine::schemas::Origin as SchemaOrigin;

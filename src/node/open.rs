@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use super::settings::RunError;
 use crate::clock::ClusterId;
-use crate::engine::persist::Tree;
+use crate::engine::persist::{Tree, WriteBatch};
 use crate::engine::rows::salvage_outbox;
 use crate::engine::{LoadError, Loaded, Loader};
-use crate::store::{self, OpenError, Store, StoreError, StoreKind};
+use crate::store::{self, Durability, OpenError, Store, StoreError, StoreKind};
 
 /// Most that is kept of one tree of a damaged store: an outbox is that large only after days alone.
 const SALVAGED_BYTES_MAX: usize = 256 << 20;
@@ -57,7 +57,8 @@ pub(super) fn open(dir: &Path, kind: StoreKind, can_rebuild: bool) -> Result<Ope
     tracing::error!(reason, set_aside = %set_aside.display(), "the store is damaged: set aside, rebuilding from peers");
     let meta = salvage(&set_aside, kind, Tree::Meta);
     let outbox = salvage(&set_aside, kind, Tree::Outbox);
-    match open_and_load(dir, kind) {
+    let audit = salvage(&set_aside, kind, Tree::Audit);
+    match open_with_audit(dir, kind, audit) {
         Ok((store, mut loaded)) => {
             // The node is a member, not a newcomer, if that can still be read.
             let cluster = meta.iter().find(|(key, _)| key == b"cluster");
@@ -69,6 +70,22 @@ pub(super) fn open(dir: &Path, kind: StoreKind, can_rebuild: bool) -> Result<Ope
         Err(Trouble::Fatal(error)) => Err(error),
         Err(Trouble::Damaged(again)) => Err(failed(&format!("a new store fails too: {again}"))),
     }
+}
+
+/// A new store that begins with what can still be read of the audit: a chain with a hole says more than none.
+fn open_with_audit(
+    dir: &Path,
+    kind: StoreKind,
+    audit: Vec<(Vec<u8>, Vec<u8>)>,
+) -> Result<(Box<dyn Store>, Loaded), Trouble> {
+    let (mut store, _) = open_and_load(dir, kind)?;
+    let mut rows = WriteBatch::default();
+    audit.into_iter().for_each(|(key, row)| rows.put(Tree::Audit, key, row));
+    store
+        .apply(&rows, Durability::Durable)
+        .map_err(|error| Trouble::Fatal(RunError::Failed(format!("the audit could not be kept: {error}"))))?;
+    let loaded = load(&*store)?;
+    Ok((store, loaded))
 }
 
 fn open_and_load(dir: &Path, kind: StoreKind) -> Result<(Box<dyn Store>, Loaded), Trouble> {
@@ -85,7 +102,7 @@ fn open_and_load(dir: &Path, kind: StoreKind) -> Result<(Box<dyn Store>, Loaded)
 
 fn load(store: &dyn Store) -> Result<Loaded, Trouble> {
     let mut loader = Loader::default();
-    for tree in [Tree::Meta, Tree::Cells, Tree::Outbox] {
+    for tree in [Tree::Meta, Tree::Cells, Tree::Outbox, Tree::History, Tree::Audit] {
         let mut refused: Option<LoadError> = None;
         let read = store.range(tree, b"", &mut |key, value| match loader.row(tree, key, value) {
             Ok(()) => ControlFlow::Continue(()),

@@ -17,7 +17,10 @@ use tokio::sync::watch as signal;
 
 use super::handle::Node;
 use super::read::Shown;
+use crate::conflict::detect::Class;
+use crate::conflict::{Conflict, Status};
 use crate::document::Address;
+use crate::document::rule::Severity;
 
 /// Changes kept for watches that resume.
 pub const RING_MAX: usize = 65_536;
@@ -69,71 +72,142 @@ pub enum WatchError {
     TooMany,
 }
 
+/// A conflict that began or ended. It says which; read the conflict for what it is.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct ConflictNote {
+    pub id: String,
+    /// `collection/id`.
+    pub document: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    pub class: Class,
+    pub severity: Severity,
+    pub status: Status,
+    #[serde(skip)]
+    pub ended: bool,
+}
+
+impl ConflictNote {
+    pub(super) fn of(conflict: &Conflict, ended: bool) -> Self {
+        let Conflict { id, document, field, rule, class, severity, status, .. } = conflict;
+        let (id, document, field, rule) = (id.clone(), document.clone(), field.clone(), rule.clone());
+        Self { id, document, field, rule, class: *class, severity: *severity, status: *status, ended }
+    }
+}
+
+/// One event of a watch that also tells of conflicts.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Told {
+    Change(Change),
+    Conflict(Position, ConflictNote),
+}
+
+/// What the ring keeps: a name, or a note of about 300 bytes.
+#[derive(Debug, Clone)]
+enum Entry {
+    Document(Arc<str>),
+    Conflict(Arc<ConflictNote>),
+}
+
+impl Entry {
+    fn name(&self) -> &str {
+        match self {
+            Entry::Document(name) => name,
+            Entry::Conflict(note) => &note.document,
+        }
+    }
+}
+
 /// The last changes, numbered from 1.
 #[derive(Debug)]
 pub(super) struct Ring {
     run: u32,
-    names: Mutex<(u64, VecDeque<Arc<str>>)>,
+    entries: Mutex<(u64, VecDeque<Entry>)>,
     moved: signal::Sender<u64>,
     open: AtomicUsize,
 }
 
 impl Ring {
     pub fn new(run: u32) -> Self {
-        Self { run, names: Mutex::default(), moved: signal::channel(0).0, open: AtomicUsize::new(0) }
+        Self { run, entries: Mutex::default(), moved: signal::channel(0).0, open: AtomicUsize::new(0) }
     }
 
     pub fn push(&self, changed: &[Arc<str>]) {
-        let mut names = self.names.lock();
-        for name in changed {
-            names.0 += 1;
-            names.1.push_back(name.clone());
-            if names.1.len() > RING_MAX {
-                names.1.pop_front();
-            }
-        }
-        self.moved.send_replace(names.0);
+        self.extend(changed.iter().cloned().map(Entry::Document));
     }
 
-    /// The change after `count` whose name starts with `prefix`; `Err` when it has fallen off.
-    fn next(&self, count: &mut u64, prefix: &str) -> Result<Option<Arc<str>>, ()> {
-        let names = self.names.lock();
-        let oldest = names.0 - names.1.len() as u64;
+    pub fn push_conflict(&self, note: ConflictNote) {
+        self.extend([Entry::Conflict(Arc::new(note))]);
+    }
+
+    fn extend(&self, new: impl IntoIterator<Item = Entry>) {
+        let mut entries = self.entries.lock();
+        for entry in new {
+            entries.0 += 1;
+            entries.1.push_back(entry);
+            if entries.1.len() > RING_MAX {
+                entries.1.pop_front();
+            }
+        }
+        self.moved.send_replace(entries.0);
+    }
+
+    /// The entry after `count` that is about a document whose name starts with `prefix`; `Err` when it has fallen off.
+    fn next(&self, count: &mut u64, prefix: &str, conflicts: bool) -> Result<Option<Entry>, ()> {
+        let entries = self.entries.lock();
+        let oldest = entries.0 - entries.1.len() as u64;
         if *count < oldest {
             return Err(());
         }
-        for name in names.1.iter().skip((*count - oldest) as usize) {
+        for entry in entries.1.iter().skip((*count - oldest) as usize) {
             *count += 1;
-            if name.starts_with(prefix) {
-                return Ok(Some(name.clone()));
+            let wanted = conflicts || matches!(entry, Entry::Document(_));
+            if wanted && entry.name().starts_with(prefix) {
+                return Ok(Some(entry.clone()));
             }
         }
         Ok(None)
     }
 
     fn bounds(&self) -> (u64, u64) {
-        let names = self.names.lock();
-        (names.0 - names.1.len() as u64, names.0)
+        let entries = self.entries.lock();
+        (entries.0 - entries.1.len() as u64, entries.0)
     }
 }
 
 /// A stream of changes. It ends only when the reader was too slow and changes were lost to it.
-pub struct Watch {
+#[derive(Debug)]
+pub struct Watch(WatchAll);
+
+/// A stream of changes, and of conflicts that begin and end.
+pub struct WatchAll {
     node: Node,
     prefix: String,
     count: u64,
+    conflicts: bool,
     moved: Pin<Box<dyn Stream<Item = ()> + Send>>,
 }
 
-impl fmt::Debug for Watch {
+impl fmt::Debug for WatchAll {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch").field("prefix", &self.prefix).field("count", &self.count).finish_non_exhaustive()
+        f.debug_struct("WatchAll").field("prefix", &self.prefix).field("count", &self.count).finish_non_exhaustive()
     }
 }
 
 impl Node {
     /// Changes of documents whose `collection/id` starts with `prefix`, after `since`, or from now on.
     pub fn watch(&self, prefix: &str, since: Option<Position>) -> Result<Watch, WatchError> {
+        self.follow(prefix, since, false).map(Watch)
+    }
+
+    /// The same, with conflicts that begin or end in such documents.
+    pub fn watch_all(&self, prefix: &str, since: Option<Position>) -> Result<WatchAll, WatchError> {
+        self.follow(prefix, since, true)
+    }
+
+    fn follow(&self, prefix: &str, since: Option<Position>, conflicts: bool) -> Result<WatchAll, WatchError> {
         let ring = &self.inner.ring;
         let (oldest, newest) = ring.bounds();
         let count = match since {
@@ -151,11 +225,18 @@ impl Node {
                 yield ();
             }
         });
-        Ok(Watch { node: self.clone(), prefix: prefix.to_owned(), count, moved })
+        Ok(WatchAll { node: self.clone(), prefix: prefix.to_owned(), count, conflicts, moved })
     }
 }
 
 impl Watch {
+    /// Where the next change will be looked for: what to resume from.
+    pub fn position(&self) -> Position {
+        self.0.position()
+    }
+}
+
+impl WatchAll {
     /// Where the next change will be looked for: what to resume from.
     pub fn position(&self) -> Position {
         Position { run: self.node.inner.ring.run, count: self.count }
@@ -172,15 +253,34 @@ impl Stream for Watch {
     type Item = Change;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Change>> {
+        let all = &mut self.get_mut().0;
+        loop {
+            match Pin::new(&mut *all).poll_next(cx) {
+                Poll::Ready(Some(Told::Change(change))) => return Poll::Ready(Some(change)),
+                Poll::Ready(Some(Told::Conflict(..))) => {}
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
+
+impl Stream for WatchAll {
+    type Item = Told;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Told>> {
         let this = self.get_mut();
         loop {
             let ring = &this.node.inner.ring;
-            match ring.next(&mut this.count, &this.prefix) {
+            match ring.next(&mut this.count, &this.prefix, this.conflicts) {
                 Err(()) => return Poll::Ready(None),
-                Ok(Some(name)) => {
+                Ok(Some(Entry::Document(name))) => {
                     if let Some(change) = this.change(&name) {
-                        return Poll::Ready(Some(change));
+                        return Poll::Ready(Some(Told::Change(change)));
                     }
+                }
+                Ok(Some(Entry::Conflict(note))) => {
+                    return Poll::Ready(Some(Told::Conflict(this.position(), (*note).clone())));
                 }
                 Ok(None) => match this.moved.as_mut().poll_next(cx) {
                     Poll::Ready(Some(())) => {}
@@ -192,7 +292,7 @@ impl Stream for Watch {
     }
 }
 
-impl Drop for Watch {
+impl Drop for WatchAll {
     fn drop(&mut self) {
         self.node.inner.ring.open.fetch_sub(1, Ordering::Relaxed);
     }
@@ -217,9 +317,18 @@ mod tests {
         let names: Vec<Arc<str>> = (0..RING_MAX + 10).map(|n| format!("vms/{n}").into()).collect();
         ring.push(&names);
         let (mut lost, mut kept) = (9, 10);
-        assert_eq!(ring.next(&mut lost, ""), Err(()));
-        assert_eq!(ring.next(&mut kept, "").unwrap().as_deref(), Some("vms/10"));
+        let next = |count: &mut u64, prefix: &str, all: bool| {
+            ring.next(count, prefix, all).map(|entry| entry.map(|entry| entry.name().to_owned()))
+        };
+        assert_eq!(next(&mut lost, "", false), Err(()));
+        assert_eq!(next(&mut kept, "", false).unwrap().as_deref(), Some("vms/10"));
         let mut last = kept;
-        assert_eq!(ring.next(&mut last, "vms/999").unwrap().as_deref(), Some("vms/999"));
+        assert_eq!(next(&mut last, "vms/999", false).unwrap().as_deref(), Some("vms/999"));
+        let (_, mut newest) = ring.bounds();
+        let mut without = newest;
+        ring.push_conflict(ConflictNote::of(&Conflict::past("c", "vms/a", "f"), false));
+        assert_eq!(next(&mut newest, "vms/", true).unwrap().as_deref(), Some("vms/a"));
+        assert_eq!(next(&mut without, "vms/", false), Ok(None), "who did not ask for conflicts hears of none");
+        assert_eq!(without, newest);
     }
 }

@@ -32,6 +32,7 @@ impl World {
         let mut image = self.hosts[0].disk.image();
         // What the first host has still to offer is nobody else's.
         image.forget(Tree::Outbox);
+        image.forget(Tree::Audit);
         for host in &mut self.hosts {
             host.disk.restore(image.clone());
         }

@@ -157,10 +157,16 @@ impl Disk {
         self.image.rows.values_mut().nth(at)
     }
 
+    /// The rows of one tree, in the order of their keys.
+    pub fn rows(&self, tree: Tree) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let rows = self.image.rows.range((tree, Vec::new())..).take_while(move |(place, _)| place.0 == tree);
+        rows.map(|(place, row)| (place.1.as_slice(), &*row.bytes))
+    }
+
     /// Reads everything back, as a start does.
     pub fn load(&self) -> Result<Loaded, Damage> {
         let mut loader = Loader::default();
-        for tree in [Tree::Meta, Tree::Cells, Tree::Outbox] {
+        for tree in [Tree::Meta, Tree::Cells, Tree::Outbox, Tree::History, Tree::Audit] {
             for (place, row) in self.image.rows.range((tree, Vec::new())..).take_while(|(place, _)| place.0 == tree) {
                 if checksum(place, &row.bytes) != row.checksum {
                     return Err(Damage::Checksum(tree.name()));
@@ -182,8 +188,17 @@ impl Disk {
         let (meta, outbox) = (readable(Tree::Meta), readable(Tree::Outbox));
         let cluster = meta.iter().find(|(key, _)| key == b"cluster").and_then(|(_, id)| id.as_slice().try_into().ok());
         let salvaged = salvage_outbox(&meta, outbox);
+        let audit = readable(Tree::Audit);
         self.wipe();
-        let mut loaded = Loaded::default();
+        // What can still be read of the audit stays: a chain with a hole says more than none.
+        let mut loader = Loader::default();
+        for (key, bytes) in audit {
+            // An audit row is taken as it is.
+            let _ = loader.row(Tree::Audit, &key, &bytes);
+            let place = (Tree::Audit, key);
+            self.image.rows.insert(place.clone(), Row { checksum: checksum(&place, &bytes), bytes: bytes.into() });
+        }
+        let mut loaded = loader.finish().unwrap_or_default();
         (loaded.cluster, loaded.salvaged) = (cluster.map(ClusterId), salvaged);
         loaded
     }

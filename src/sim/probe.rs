@@ -63,6 +63,8 @@ probes! {
     ByPolicy, "a policy settles what a schema would have settled otherwise";
     SettledByPerson, "a person settles a conflict";
     Reopened, "... and takes that back";
+    Anchored, "a node signs where its audit stands, and tells the others";
+    AuditProven, "... and its disk holds what it signed";
     Overruled, "a value that was overruled is in the ledger";
 }
 

@@ -5,13 +5,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde::Serialize;
 
 use super::figures::Figures;
-use super::oracle::{Finding, agreement, conflicts, wrong};
+use super::oracle::{Finding, agreement, audit, conflicts, wrong};
 use super::plan::Plan;
-use super::probe::Probes;
+use super::probe::{Probe, Probes};
 use super::scenario::{Expectation, Scenario};
 use super::trace::{Entry, Trace};
 use super::workload::COUNTER;
 use super::world::{HookChoice, Tally, World};
+use crate::engine::persist::Tree;
 
 /// Unless the scenario says otherwise.
 const CONVERGED_WITHIN_MS: u64 = 30_000;
@@ -113,11 +114,16 @@ impl World {
         }
         let converged_us = self.now_us - healed_us;
         // What was agreed upon holds, and is on every disk.
+        let agreed = self.clocks();
         self.run_until(self.now_us + 1_500_000);
         // A write that a slow disk was given before it was healed takes its time.
         let patience_us = self.now_us + 10_000_000;
         // What a frozen replica wrote comes by catch-up only, and the stayers may have agreed without it.
-        let settling = |world: &Self| world.disks_write() || (world.faults.divergence_is_planned() && !world.agreed());
+        // An anchor written meanwhile is on its way, and moves the clocks.
+        let settling = |world: &Self| {
+            let may_differ = world.faults.divergence_is_planned() || world.clocks() != agreed;
+            world.disks_write() || (may_differ && !world.agreed())
+        };
         while self.finding.is_none() && self.now_us < patience_us && settling(self) {
             self.run_until(self.now_us + LOOK_MS * 1_000);
         }
@@ -182,6 +188,7 @@ impl World {
             }
             self.judge(host, verdict);
             self.check_disk(host);
+            self.check_audit(host);
         }
         self.check_expectations();
     }
@@ -195,6 +202,31 @@ impl World {
             Err(damage) => wrong("durability", format!("the disk does not read back: {damage}")),
         };
         self.judge(host, verdict);
+    }
+
+    /// What the disk holds of the audit is what was signed, where the disk kept its promises.
+    fn check_audit(&mut self, host: usize) {
+        let at = &self.hosts[host];
+        let (node, fresh) = (at.node, u64::from(self.plan.scenario.cluster.acquainted));
+        let twice = self.hosts.iter().any(|other| other.copy_of.is_some() && other.node == node);
+        if at.disk.epoch > fresh || twice || at.fork.is_some() || at.misdeed.is_some() {
+            return;
+        }
+        let holders = self.stayers().into_iter().filter_map(|host| self.hosts[host].replica());
+        let verdict = match audit::check(node, &*at.keys, at.disk.rows(Tree::Audit), holders) {
+            Err(verdict) => verdict,
+            Ok(report) => {
+                self.probes.reached_if(Probe::AuditProven, report.anchors > 0);
+                Ok(())
+            }
+        };
+        self.judge(host, verdict);
+    }
+
+    /// How far the clocks of those that stay have come, all together.
+    fn clocks(&self) -> u64 {
+        let replicas = self.stayers().into_iter().filter_map(|host| self.hosts[host].replica());
+        replicas.flat_map(|replica| replica.state().clock.iter()).map(|(_, seq)| seq).sum()
     }
 
     fn check_expectations(&mut self) {

@@ -91,6 +91,7 @@ fn planted_bugs_are_found() {
         Mutant::LedgerForgets,
         Mutant::JudgedBeyondClock,
         Mutant::UnknownFieldLost,
+        Mutant::AuditSkips,
     ];
     for mutant in quickest {
         let how = How { hooks: HookChoice { mutant: Some(mutant), rare: 0 }, ..How::default() };

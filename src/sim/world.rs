@@ -279,6 +279,7 @@ impl World {
             }
             if matches!(input, Input::Tick) {
                 self.escalate(host);
+                self.publish_anchor(host);
             }
             let now = self.now(host);
             if let Some(process) = &mut self.hosts[host].process {
@@ -297,6 +298,16 @@ impl World {
             let documents: Vec<String> =
                 due.iter().map(|conflict| format!("{}/{}", escalation::COLLECTION, conflict.id)).collect();
             self.locally(host, &documents, |replica, now| replica.escalate_if_due(now));
+        }
+    }
+
+    /// A tick may write this node's anchor. Like all that a node writes, it is taken down.
+    fn publish_anchor(&mut self, host: usize) {
+        let now = self.now(host);
+        if self.hosts[host].replica().is_some_and(|replica| replica.is_anchor_due(now)) {
+            self.probes.reached(Probe::Anchored);
+            let member = format!("members/{}", self.hosts[host].node);
+            self.locally(host, &[member], |replica, now| replica.publish_anchor_if_due(now));
         }
     }
 

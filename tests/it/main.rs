@@ -9,6 +9,7 @@
 mod harness;
 
 mod admission;
+mod audit;
 mod contract;
 mod crash;
 mod damage;

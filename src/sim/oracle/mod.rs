@@ -11,12 +11,14 @@
 //! | a reader with a session does not go back in time | [`session`] |
 //! | a counter is the sum of the increments its clock covers | [`counter`] |
 //! | conflicts follow from the state, and no value is overruled without an entry in the ledger | [`conflicts`] |
+//! | an audit is on its disk as it was anchored | [`audit`] |
 //! | buffers are bounded | [`bounds`] |
 //! | equal clocks, equal states, equal bytes, within a bounded time | [`agreement`] |
 //!
 //! Ballots and locks bring theirs along.
 
 pub mod agreement;
+pub mod audit;
 pub mod bounds;
 pub mod conflicts;
 pub mod counter;

@@ -1,0 +1,375 @@
+//! `audit`: what a node found and decided, and whether anybody changed the record since.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use comfy_table::{Table, presets};
+use serde_json::{Value, json};
+
+use crate::cli::address::query;
+use crate::cli::client::{ApiArg, Body, Client};
+use crate::cli::exit::Error;
+use crate::cli::output::Output;
+use crate::engine::keys::verify_signature;
+use crate::history::audit::{Anchor, ImportError, import};
+
+/// Read and verify the audit.
+///
+/// Each node keeps a record of the conflicts it found, of what settled them, and of who changed policies and members.
+/// The records form a chain, and nodes hold each other's signed heads: what was changed later is found.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Examples:
+  folkmoot audit tail                                     the last records, and new ones as they come
+  folkmoot audit query --document vms/vm-1                what happened to one document
+  folkmoot audit query --conflict 4f0c… --json            one conflict from beginning to end
+  folkmoot audit query --kind resolved,undone --actor alice
+  folkmoot audit verify                                   this node's chain, by the anchors it knows
+  folkmoot audit export > n1.jsonl
+  folkmoot audit verify n1.jsonl --api http://n2:7117     n1's chain, by the anchors that n2 holds
+  folkmoot audit patterns                                 hotspots, and what keeps coming back
+
+Exit code 8: verify found something.")]
+pub struct AuditArgs {
+    #[command(subcommand)]
+    command: AuditCommand,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum AuditCommand {
+    /// Print the last records, then new ones as they come
+    Tail {
+        /// So many of the last ones
+        #[arg(short = 'n', long, default_value_t = 10)]
+        lines: u64,
+        /// Print the last ones and end
+        #[arg(long)]
+        once: bool,
+        #[command(flatten)]
+        api: ApiArg,
+    },
+    /// Print the records that meet every condition
+    Query {
+        /// Of this conflict
+        #[arg(long, value_name = "ID")]
+        conflict: Option<String>,
+        /// Of this document
+        #[arg(long)]
+        document: Option<String>,
+        /// Of documents whose name starts so, as in vms/
+        #[arg(long)]
+        prefix: Option<String>,
+        /// Of this field
+        #[arg(long)]
+        field: Option<String>,
+        /// Of these kinds, with commas between
+        #[arg(long)]
+        kind: Option<String>,
+        /// Done by this person or node
+        #[arg(long)]
+        actor: Option<String>,
+        /// From this millisecond since 1970 on
+        #[arg(long, value_name = "MS")]
+        since_ms: Option<u64>,
+        /// Before this millisecond
+        #[arg(long, value_name = "MS")]
+        until_ms: Option<u64>,
+        /// The newest first
+        #[arg(long)]
+        newest: bool,
+        /// So many at most
+        #[arg(long)]
+        limit: Option<u64>,
+        /// Of another node, whose audit was imported
+        #[arg(long)]
+        node: Option<String>,
+        #[command(flatten)]
+        api: ApiArg,
+    },
+    /// Look for records that were deleted, edited, reordered or cut off
+    Verify {
+        /// An exported chain; it is held against its own anchors and those of the node asked. Without it: that node's
+        file: Option<PathBuf>,
+        /// Ask no node: a file against its own anchors only, which prove nothing against whoever made the file
+        #[arg(long, requires = "file")]
+        offline: bool,
+        /// Of another node, whose audit was imported
+        #[arg(long, conflicts_with = "file")]
+        node: Option<String>,
+        #[command(flatten)]
+        api: ApiArg,
+    },
+    /// What conflicts most, what keeps coming back, and who settles it
+    Patterns {
+        /// From this millisecond since 1970 on
+        #[arg(long, value_name = "MS")]
+        since_ms: Option<u64>,
+        /// Before this millisecond
+        #[arg(long, value_name = "MS")]
+        until_ms: Option<u64>,
+        #[command(flatten)]
+        api: ApiArg,
+    },
+    /// Records that one could go back to before
+    RollbackPoints {
+        /// So many at most
+        #[arg(long, default_value_t = 100)]
+        limit: u64,
+        #[command(flatten)]
+        api: ApiArg,
+    },
+    /// Write a chain to stdout as JSON lines, with its anchors
+    Export {
+        /// Of another node, whose audit was imported
+        #[arg(long)]
+        node: Option<String>,
+        #[command(flatten)]
+        api: ApiArg,
+    },
+    /// Give a node another node's exported chain to keep
+    Import {
+        file: PathBuf,
+        #[command(flatten)]
+        api: ApiArg,
+    },
+}
+
+/// How often `tail` asks for more.
+const TAIL_EVERY: Duration = Duration::from_secs(1);
+const PAGE: &str = "1000";
+
+pub async fn audit(args: AuditArgs, output: Output) -> Result<(), Error> {
+    match args.command {
+        AuditCommand::Tail { lines, once, api } => tail(&api.client()?, lines, once, output).await,
+        AuditCommand::Query {
+            conflict,
+            document,
+            prefix,
+            field,
+            kind,
+            actor,
+            since_ms,
+            until_ms,
+            newest,
+            limit,
+            node,
+            api,
+        } => {
+            let number = |value: Option<u64>| value.map(|value| value.to_string());
+            let asked = vec![
+                ("conflict", conflict),
+                ("document", document),
+                ("prefix", prefix),
+                ("field", field),
+                ("kind", kind),
+                ("actor", actor),
+                ("since_ms", number(since_ms)),
+                ("until_ms", number(until_ms)),
+                ("newest", newest.then(|| "true".to_owned())),
+                ("node", node),
+            ];
+            print(&api.client()?, asked, limit.unwrap_or(u64::MAX), output).await
+        }
+        AuditCommand::Verify { file: Some(file), offline, api, .. } => {
+            let known = if offline { Vec::new() } else { anchors(&api.client()?).await? };
+            verify_file(&file, &known, output)
+        }
+        AuditCommand::Verify { file: None, node, api, .. } => verify(&api.client()?, node, output).await,
+        AuditCommand::Patterns { since_ms, until_ms, api } => {
+            let asked =
+                [("since_ms", since_ms.map(|ms| ms.to_string())), ("until_ms", until_ms.map(|ms| ms.to_string()))];
+            let patterns: Value = api.client()?.read(&format!("/v1/audit/patterns{}", query(&asked))).await?;
+            patterns_of(&patterns, output)
+        }
+        AuditCommand::RollbackPoints { limit, api } => {
+            let page: Value =
+                api.client()?.read(&format!("/v1/audit/rollback-points?limit={}", limit.clamp(1, 1_000))).await?;
+            let mut table = table(["index", "at", "before", "document", "by", "clock"]);
+            for item in items(&page) {
+                if output.json {
+                    output.compact(item)?;
+                    continue;
+                }
+                let field = |name: &str| text(&item[name]);
+                let clock = if item["exact"] == true { "exact" } else { "time only" };
+                table.add_row([
+                    field("index"),
+                    field("at_ms"),
+                    field("before"),
+                    field("document"),
+                    field("actor"),
+                    clock.to_owned(),
+                ]);
+            }
+            if output.json { Ok(()) } else { output.line(table.to_string()) }
+        }
+        AuditCommand::Export { node, api } => {
+            let answer = api.client()?.get(&format!("/v1/audit/export{}", query(&[("node", node)]))).await?;
+            let lines = String::from_utf8_lossy(&answer.body);
+            output.line(lines.trim_end_matches('\n'))
+        }
+        AuditCommand::Import { file, api } => {
+            let client = api.client()?;
+            let body = Body::lines(read(&file)?);
+            let answer =
+                client.send(reqwest::Method::POST, "/v1/audit/import", Some(body), &Default::default()).await?;
+            let imported: Value = client.parse(&answer)?;
+            output.either(&imported, || format!("{} records of {}", imported["records"], text(&imported["node"])))
+        }
+    }
+}
+
+async fn tail(client: &Client, lines: u64, once: bool, output: Output) -> Result<(), Error> {
+    let last: Value = client.read(&format!("/v1/audit?newest=true&limit={}", lines.clamp(1, 1_000))).await?;
+    let mut newest: Vec<&Value> = items(&last).collect();
+    newest.reverse();
+    newest.iter().try_for_each(|record| show(record, output))?;
+    let mut next = newest.last().and_then(|record| record["index"].as_u64()).map_or(0, |index| index + 1);
+    while !once {
+        tokio::time::sleep(TAIL_EVERY).await;
+        let page: Value = client.read(&format!("/v1/audit?limit={PAGE}&after={next}")).await?;
+        for record in items(&page) {
+            show(record, output)?;
+            next = record["index"].as_u64().map_or(next, |index| index + 1);
+        }
+    }
+    Ok(())
+}
+
+async fn print(
+    client: &Client,
+    asked: Vec<(&'static str, Option<String>)>,
+    mut left: u64,
+    output: Output,
+) -> Result<(), Error> {
+    let mut next = None;
+    while left > 0 {
+        let mut parts = asked.clone();
+        parts.push(("after", next));
+        parts.push(("limit", Some(left.min(1_000).to_string())));
+        let page: Value = client.read(&format!("/v1/audit{}", query(&parts))).await?;
+        for record in items(&page) {
+            show(record, output)?;
+            left -= 1;
+        }
+        next = page["next"].as_u64().map(|next| next.to_string());
+        if next.is_none() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn show(record: &Value, output: Output) -> Result<(), Error> {
+    output.either(record, || {
+        let field = |name: &str| text(&record[name]);
+        let place = [field("document"), field("field"), field("conflict")].join(" ");
+        let detail = if record["detail"].is_null() { String::new() } else { record["detail"].to_string() };
+        format!(
+            "{}\t{}\t{}\t{}\t{}\t{detail}",
+            field("index"),
+            field("at_ms"),
+            field("kind"),
+            field("actor"),
+            place.trim()
+        )
+    })
+}
+
+async fn verify(client: &Client, node: Option<String>, output: Output) -> Result<(), Error> {
+    let report: Value = client.read(&format!("/v1/audit/verify{}", query(&[("node", node)]))).await?;
+    let (records, anchors) = (&report["now"]["records"], &report["now"]["anchors"]);
+    let says: Vec<String> = report["says"].as_array().into_iter().flatten().map(text).collect();
+    told(&report, says, || format!("{records} records, whole; {anchors} anchors match"), output)
+}
+
+/// The anchors that a node holds, of all members.
+async fn anchors(client: &Client) -> Result<Vec<Anchor>, Error> {
+    let page: Value = client.read("/v1/audit/anchors").await?;
+    let hex = items(&page).filter_map(|item| item["anchor"].as_str());
+    Ok(hex.filter_map(|hex| Anchor::from_hex(hex).ok()).collect())
+}
+
+fn verify_file(file: &Path, known: &[Anchor], output: Output) -> Result<(), Error> {
+    let text = read(file)?;
+    match import(text.lines(), known, &verify_signature, &mut |_| {}) {
+        Ok(imported) => {
+            let (records, node) = (imported.report.records, imported.node.to_string());
+            let foreign = known.iter().filter(|anchor| anchor.node == imported.node).count();
+            let report = json!({
+                "whole": true, "node": node, "records": records, "proven": imported.report.proven,
+                "anchors_of_others": foreign, "says": [],
+            });
+            let says = || format!("{records} records of {node}, whole; {foreign} anchors from elsewhere match");
+            told(&report, Vec::new(), says, output)
+        }
+        Err(error @ (ImportError::Malformed { line: 1, .. } | ImportError::Order { line: 1, .. })) => {
+            Err(Error::Usage(format!("{} is no exported audit: {error}", file.display())))
+        }
+        Err(error) => {
+            let says = format!("{}: {error}", file.display());
+            told(&json!({ "whole": false, "says": [says] }), vec![says], String::new, output)
+        }
+    }
+}
+
+/// Prints a report; findings end the command with 8.
+fn told(report: &Value, says: Vec<String>, whole: impl FnOnce() -> String, output: Output) -> Result<(), Error> {
+    if output.json {
+        output.compact(report)?;
+    } else if says.is_empty() {
+        output.line(whole())?;
+    } else {
+        says.iter().try_for_each(|finding| output.line(finding))?;
+    }
+    if says.is_empty() { Ok(()) } else { Err(Error::Tampered(says.len())) }
+}
+
+fn patterns_of(patterns: &Value, output: Output) -> Result<(), Error> {
+    if output.json {
+        return output.compact(patterns);
+    }
+    let share = patterns["manual_share"].as_f64().unwrap_or(0.0) * 100.0;
+    output.line(format!(
+        "{} records: {} conflicts detected, {} resolved, {share:.0}% of them by a person",
+        patterns["records"], patterns["detected"], patterns["resolved"]
+    ))?;
+    let mut table = table(["pattern", "what", "field", "count"]);
+    for (list, title) in [
+        ("documents", "hot document"),
+        ("fields", "hot field"),
+        ("recurring", "keeps coming back"),
+        ("flapping", "goes to and fro"),
+        ("pairs", "nodes that meet"),
+        ("strategies", "settled by"),
+    ] {
+        for item in patterns[list].as_array().into_iter().flatten() {
+            let what =
+                ["name", "of", "document"].into_iter().map(|name| text(&item[name])).find(|text| !text.is_empty());
+            let nodes = item["nodes"].as_array().map(|nodes| nodes.iter().map(text).collect::<Vec<_>>().join(" "));
+            let count = if item["count"].is_null() { text(&item["returns"]) } else { text(&item["count"]) };
+            table.add_row([title.to_owned(), what.or(nodes).unwrap_or_default(), text(&item["field"]), count]);
+        }
+    }
+    output.line(table.to_string())
+}
+
+fn items(page: &Value) -> impl Iterator<Item = &Value> {
+    page["items"].as_array().into_iter().flatten()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| if value.is_null() { String::new() } else { value.to_string() }, str::to_owned)
+}
+
+fn table<const N: usize>(head: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(head);
+    table
+}
+
+fn read(file: &Path) -> Result<String, Error> {
+    std::fs::read_to_string(file).map_err(|error| Error::Usage(format!("cannot read {}: {error}", file.display())))
+}

@@ -1,0 +1,287 @@
+//! Which event becomes which record.
+//!
+//! | event | record |
+//! |---|---|
+//! | a conflict that waits for somebody, or is critical | `detected`, always |
+//! | a conflict that a resolver settles | `detected` and `resolved`; grouped when there are many |
+//! | a conflict that waited and is over | `resolved`, by whoever wrote over it |
+//! | a decision, `conflicts/<id>`, of whatever node | `resolved`, `reopened` or `undone`, by whom it says |
+//! | a settled conflict whose value a decision changed | `overruled` |
+//! | `policies/…`, `schemas/…` | `policy_changed` |
+//! | `members/…` | `member_changed`: joined, left, evicted, back |
+//! | an alarm | `damage` |
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value as Json, json};
+
+use super::log::brief;
+use crate::clock::{Dot, HybridTime, NodeId};
+use crate::conflict::Conflict;
+use crate::document::rule::Severity;
+use crate::engine::alarm::Alarm;
+use crate::engine::io::Now;
+use crate::engine::member::Member;
+use crate::engine::replica::Replica;
+use crate::history::audit::detail::{BEFORE, NODES, STRATEGY, VALUE};
+use crate::history::audit::{Entry, Kind, Mark};
+
+/// Where decisions are kept.
+pub const DECISIONS: &str = "conflicts";
+/// The strategy that is a person.
+const MANUAL: &str = "manual";
+/// The strategy that is no decision: somebody wrote over the siblings.
+const WRITE: &str = "write";
+/// Nodes named in one record.
+const NODES_MAX: usize = 16;
+
+impl Replica {
+    fn entry(&self, kind: Kind, now: Now) -> Entry {
+        Entry::new(kind, self.id.node.to_string(), now.wall_ms)
+    }
+
+    pub(in crate::engine) fn record_detected(&mut self, conflict: &Conflict, now: Now) {
+        if !self.audit.awake {
+            return;
+        }
+        self.audit.counts.detected(conflict);
+        let settled = !conflict.status.waits();
+        let strategy = conflict.resolver.unwrap_or("none");
+        self.audit.counts.resolved(strategy, if settled { "settled" } else { "waits" });
+        let important = !settled || conflict.severity == Severity::Critical;
+        let mono_ms = now.mono_ms();
+        if !important && !self.audit.flood.takes(2, mono_ms) {
+            return self.audit.flood.group(conflict, mono_ms);
+        }
+        let detail = json!({
+            NODES: nodes_of(conflict), "class": conflict.class, "severity": conflict.severity, "status": conflict.status,
+            "resolver": conflict.resolver, "policy": conflict.policy, "rule": conflict.rule, "cause": conflict.cause,
+            "others": conflict.others.iter().take(NODES_MAX).collect::<Vec<_>>(),
+        });
+        self.record(about(self.entry(Kind::Detected, now), conflict).detail(present(detail)));
+        if settled {
+            self.record_settled(conflict, now);
+        }
+    }
+
+    fn record_settled(&mut self, conflict: &Conflict, now: Now) {
+        let value = conflict.value.as_ref().map(brief);
+        let detail = json!({ STRATEGY: conflict.resolver, VALUE: value, "policy": conflict.policy });
+        let mut entry = about(self.entry(Kind::Resolved, now), conflict).detail(present(detail));
+        if let Some(policy) = &conflict.policy {
+            entry.actor = format!("policy/{policy}");
+        }
+        self.record(entry);
+    }
+
+    /// It stands otherwise than before: settled by what changed around it, or not any more.
+    pub(in crate::engine) fn record_turned(&mut self, before: &Conflict, conflict: &Conflict, now: Now) {
+        match (before.status.waits(), conflict.status.waits()) {
+            (true, false) => {
+                self.audit.counts.resolved(conflict.resolver.unwrap_or("none"), "settled");
+                self.record_settled(conflict, now);
+            }
+            (false, true) => {
+                let detail =
+                    json!({ "status": conflict.status, "resolver": conflict.resolver, "cause": conflict.cause });
+                self.record(about(self.entry(Kind::Reopened, now), conflict).detail(present(detail)));
+            }
+            _ => {}
+        }
+    }
+
+    pub(in crate::engine) fn record_ended(&mut self, conflict: &Conflict, now: Now) {
+        if !self.audit.awake {
+            return;
+        }
+        let decision = self.decision(&conflict.id).filter(|decision| decision["status"] == "resolved");
+        match (conflict.status.waits(), decision) {
+            // The decision is a record of its own.
+            (true, Some(_)) => {}
+            (true, None) => {
+                self.audit.counts.resolved(WRITE, "settled");
+                let mut entry = about(self.entry(Kind::Resolved, now), conflict);
+                entry.actor = self.writer_of(&conflict.document).map_or(entry.actor, |node| node.to_string());
+                let field = conflict.field.as_deref().unwrap_or_default();
+                let view = self.view(&conflict.document);
+                let value = view.as_ref().and_then(|view| view.fields.get(field)).map(brief);
+                self.record(entry.detail(present(json!({ STRATEGY: WRITE, VALUE: value }))));
+            }
+            (false, Some(decision)) if conflict.value.as_ref() != decision.get("value") => {
+                let mut entry = about(self.entry(Kind::Overruled, now), conflict);
+                entry.actor = text(&decision, "by").unwrap_or(entry.actor);
+                let shown = conflict.value.as_ref().map(brief);
+                let value = decision.get("value").map(brief);
+                let before = self.mark_before(&[&decision_name(&conflict.id), &conflict.document]);
+                let before = before.map(|mark| mark.to_value());
+                self.audit.counts.resolved(MANUAL, "overruled");
+                self.record(entry.detail(present(json!({ "shown": shown, VALUE: value, BEFORE: before }))));
+            }
+            (false, _) => {}
+        }
+    }
+
+    /// What a changed document means by itself: a decision, a policy, a schema.
+    pub(in crate::engine) fn record_document(&mut self, name: &Arc<str>, now: Now) {
+        if !self.audit.awake {
+            return;
+        }
+        match name.split_once('/') {
+            Some((DECISIONS, id)) => self.record_decision(id, name, now),
+            Some(("policies" | "schemas", _)) => self.record_definition(name, now),
+            _ => {}
+        }
+    }
+
+    fn record_decision(&mut self, id: &str, name: &Arc<str>, now: Now) {
+        let Some(decision) = self.decision(id) else { return };
+        let kind = match decision.get("status").and_then(Json::as_str) {
+            Some("resolved") => Kind::Resolved,
+            Some("reopened") => Kind::Reopened,
+            Some("undone") => Kind::Undone,
+            _ => return,
+        };
+        let by = text(&decision, if kind == Kind::Reopened { "reopened_by" } else { "by" });
+        let writer = self.writer_of(name).map(|node| node.to_string());
+        let (document, field) = (text(&decision, "document"), text(&decision, "field"));
+        let before = self.mark_before(&[name, document.as_deref().unwrap_or_default()]);
+        let outcome = match kind {
+            Kind::Resolved => "decided",
+            Kind::Reopened => "reopened",
+            _ => "undone",
+        };
+        self.audit.counts.resolved(MANUAL, outcome);
+        let siblings = decision.get("siblings").and_then(Json::as_array);
+        let replicas = siblings.into_iter().flatten().filter_map(|sibling| sibling["replica"].as_str());
+        let detail = json!({
+            STRATEGY: MANUAL, VALUE: decision.get("value").map(brief), "how": decision.get("how").map(brief),
+            NODES: nodes(replicas), "dot": decision.get("dot"), "written_at": writer,
+            BEFORE: before.map(|mark| mark.to_value()),
+        });
+        let mut entry = self.entry(kind, now).conflict(id);
+        (entry.document, entry.field) = (document, field);
+        entry.actor = by.or(writer).unwrap_or(entry.actor);
+        self.record(entry.detail(present(detail)));
+    }
+
+    fn record_definition(&mut self, name: &Arc<str>, now: Now) {
+        let view = self.view(name);
+        let definition = view.as_ref().and_then(|view| view.fields.get(crate::engine::schemas::DEFINITION));
+        let hash = definition.map(|json| blake3::hash(json.to_string().as_bytes()).to_hex()[..32].to_owned());
+        let before = self.mark_before(&[name]).map(|mark| mark.to_value());
+        let mut entry = self.entry(Kind::PolicyChanged, now).document(&**name);
+        entry.actor = self.writer_of(name).map_or(entry.actor, |node| node.to_string());
+        let detail = json!({
+            "definition": definition.map(brief), "hash": hash, "removed": definition.is_none(), BEFORE: before,
+        });
+        self.record(entry.detail(present(detail)));
+    }
+
+    pub(in crate::engine) fn record_member(
+        &mut self,
+        node: &NodeId,
+        before: Option<&Member>,
+        after: Option<&Member>,
+        now: Now,
+    ) {
+        if !self.audit.awake {
+            return;
+        }
+        let is_in = |member: Option<&Member>| member.is_some_and(|member| !member.left);
+        let name = format!("members/{node}");
+        let by = self.writer_of(&name);
+        let change = match (before, is_in(before), is_in(after)) {
+            (None, _, true) => "joined",
+            (Some(_), false, true) => "back",
+            (_, true, false) if by == Some(*node) => "left",
+            (_, true, false) => "evicted",
+            _ => return,
+        };
+        let called = after.or(before).map(|member| member.name.clone());
+        let mut entry = self.entry(Kind::MemberChanged, now).document(name);
+        entry.actor = by.map_or(entry.actor, |node| node.to_string());
+        self.record(entry.detail(present(json!({ "change": change, "name": called }))));
+    }
+
+    pub(in crate::engine) fn record_alarm(&mut self, alarm: &Alarm, now: Now) {
+        let entry = self.entry(Kind::Damage, now);
+        self.record(entry.detail(json!({ "alarm": alarm.kind(), "text": alarm.to_string() })));
+    }
+
+    pub(in crate::engine) fn close_flood(&mut self, now: Now) {
+        if let Some(detail) = self.audit.flood.close(now.mono_ms()) {
+            let entry = self.entry(Kind::Detected, now);
+            self.record(entry.detail(detail));
+        }
+    }
+
+    fn decision(&self, id: &str) -> Option<Map<String, Json>> {
+        Some(self.view(&decision_name(id))?.fields)
+    }
+
+    /// The newest op of a document.
+    fn newest_of(&self, name: &str) -> Option<(Dot, HybridTime)> {
+        let entries = self.state.document(name)?.cells().flat_map(|cell| cell.entries());
+        let rank = |entry: &crate::document::cell::EntryRef<'_>| {
+            (entry.at, *self.state.roster.id(entry.dot.slot()), entry.dot.seq())
+        };
+        entries.max_by_key(rank).map(|entry| (entry.dot, entry.at))
+    }
+
+    /// The node that wrote it last.
+    fn writer_of(&self, name: &str) -> Option<NodeId> {
+        self.newest_of(name).map(|(dot, _)| self.state.roster.id(dot.slot()).node)
+    }
+
+    /// Where the state stood before the transaction that wrote the first of these documents last: one transaction has
+    /// one stamp, so its first op is the lowest of that stamp in any of them.
+    fn mark_before(&self, names: &[&str]) -> Option<Mark> {
+        let (newest, at) = self.newest_of(names.first()?)?;
+        let documents = names.iter().filter_map(|name| self.state.document(name));
+        let entries = documents.flat_map(|document| document.cells()).flat_map(|cell| cell.entries());
+        let same = entries.filter(|entry| entry.at == at && entry.dot.slot() == newest.slot());
+        let first = same.map(|entry| entry.dot.seq()).min()?;
+        let clock = self.state.clock.iter().map(|(slot, seq)| {
+            let seq = if slot == newest.slot() { seq.min(first - 1) } else { seq };
+            (*self.state.roster.id(slot), seq)
+        });
+        Some(Mark::new(HybridTime(at.0.saturating_sub(1)), clock.filter(|(_, seq)| *seq > 0).collect()))
+    }
+}
+
+fn decision_name(id: &str) -> String {
+    format!("{DECISIONS}/{id}")
+}
+
+fn about(entry: Entry, conflict: &Conflict) -> Entry {
+    let entry = entry.conflict(conflict.id.as_str()).document(conflict.document.as_str());
+    match &conflict.field {
+        Some(field) => entry.field(field.as_str()),
+        None => entry,
+    }
+}
+
+/// The nodes whose writes met.
+fn nodes_of(conflict: &Conflict) -> Vec<String> {
+    nodes(conflict.siblings.iter().map(|sibling| sibling.replica.as_str()))
+}
+
+fn nodes<'a>(replicas: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut nodes: Vec<String> = replicas.filter_map(|id| Some(id.split('/').next()?.to_owned())).collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    nodes.truncate(NODES_MAX);
+    nodes
+}
+
+fn text(fields: &Map<String, Json>, name: &str) -> Option<String> {
+    fields.get(name).and_then(Json::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+/// Without the members that say nothing.
+fn present(mut detail: Json) -> Json {
+    if let Json::Object(members) = &mut detail {
+        members.retain(|_, value| !value.is_null() && value.as_array().is_none_or(|items| !items.is_empty()));
+    }
+    detail
+}

@@ -1,0 +1,30 @@
+//! The audit of this replica: what it found and what was decided, appended to its chain as it happens.
+//!
+//! | | |
+//! |---|---|
+//! | [`log`] | the chain in memory: appending, bounds, what goes to the disk and what it said to have |
+//! | [`flood`] | conflicts that settle by themselves: one by one while they are few, grouped when they are many |
+//! | [`anchors`] | signed heads of all members, as their documents told them |
+//! | [`shelves`] | chains of other nodes that somebody imported |
+//! | [`events`] | which event becomes which record |
+//! | [`publish`] | this node's own anchor, on its way to the others |
+//! | [`counts`] | the same events as numbers |
+//!
+//! Records are this node's own: they are no replicated state and change no digest. Only the newest anchor is, as the field
+//! `audit` of `members/<node>`, written at most once a minute.
+
+pub mod anchors;
+pub mod counts;
+mod events;
+pub mod flood;
+pub mod log;
+mod publish;
+pub mod shelves;
+
+#[cfg(test)]
+mod tests;
+
+pub use counts::Counts;
+pub use log::{Audit, Verified};
+pub use publish::FIELD;
+pub use shelves::ShelfError;

@@ -1,0 +1,177 @@
+//! The audit of a few replicas, told as stories.
+
+use serde_json::{Value as Json, json};
+
+use crate::document::plan::{Edit, Write};
+use crate::engine::persist::Tree;
+use crate::engine::world::World;
+use crate::history::audit::row::{key_of, own_range};
+use crate::history::audit::{Kind, Query, Record};
+
+fn records(world: &World, node: usize, kinds: &[Kind]) -> Vec<Record> {
+    let query = Query { kinds: kinds.to_vec(), ..Query::default() };
+    world.replica(node).audit().page(&world.id(node), &query).unwrap().records
+}
+
+fn set(field: &str, value: Json) -> Edit {
+    Edit::Set { field: field.into(), value }
+}
+
+/// Both sides of a cut say where the VM is; only a person can tell.
+fn contested(world: &mut World) {
+    world.put(0, "vms/1", json!({ "host": "h0" }));
+    world.settle();
+    world.partition(&[0], &[1]);
+    world.edit(0, "vms/1", set("host", json!("h1")));
+    world.edit(1, "vms/1", set("host", json!("h2")));
+    world.heal();
+    world.settle();
+}
+
+fn decide(world: &mut World, node: usize, status: &str) {
+    let id = world.replica(node).conflicts().of("vms/1").first().map_or("c".to_owned(), |c| c.id.clone());
+    let decision = json!({
+        "status": status, "by": "alice", "reopened_by": "bob", "document": "vms/1", "field": "host", "value": "h1",
+    });
+    let Json::Object(decision) = decision else { unreachable!() };
+    let writes = [
+        ("vms/1".to_owned(), Write::Edits(vec![set("host", json!("h1"))])),
+        (format!("conflicts/{id}"), Write::Put(decision)),
+    ];
+    let writes = writes.map(|(name, write)| (crate::document::Address::parse(&name).unwrap(), write));
+    let now = world.now;
+    world.nodes[node].replica.write(&writes, false, now).unwrap();
+    world.settle();
+}
+
+#[test]
+fn every_node_records_a_conflict_that_waits_and_the_decision_of_whoever_made_it() {
+    let mut world = World::new(2);
+    contested(&mut world);
+    let id = world.replica(0).conflicts().of("vms/1")[0].id.clone();
+    decide(&mut world, 0, "resolved");
+    for node in 0..2 {
+        let found = records(&world, node, &[Kind::Detected]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!((found[0].conflict.as_deref(), found[0].field.as_deref()), (Some(&*id), Some("host")));
+        assert_eq!(found[0].detail["nodes"].as_array().unwrap().len(), 2);
+        let resolved = records(&world, node, &[Kind::Resolved]);
+        assert_eq!(resolved.len(), 1, "the end of the conflict is no second record: {resolved:?}");
+        assert_eq!((&*resolved[0].actor, resolved[0].conflict.as_deref()), ("alice", Some(&*id)));
+        assert_eq!(resolved[0].detail["value"], "h1");
+        let before = resolved[0].detail["before"]["clock"].as_object().unwrap();
+        let writer = world.replica(0).id().to_string();
+        assert!(before[&writer].as_u64().unwrap() < world.replica(0).own_seq(), "the clock before it");
+    }
+    decide(&mut world, 1, "reopened");
+    for node in 0..2 {
+        assert_eq!(records(&world, node, &[Kind::Reopened])[0].actor, "bob");
+    }
+}
+
+#[test]
+fn what_a_plain_write_settled_names_its_writer() {
+    let mut world = World::new(2);
+    contested(&mut world);
+    world.edit(1, "vms/1", set("host", json!("h9")));
+    world.settle();
+    let resolved = records(&world, 0, &[Kind::Resolved]);
+    assert_eq!((&resolved[0].actor, &resolved[0].detail["value"]), (&world.id(1).to_string(), &json!("h9")));
+}
+
+#[test]
+fn what_settles_by_itself_is_grouped_when_it_comes_in_floods() {
+    let mut world = World::new(2);
+    world.partition(&[0], &[1]);
+    for n in 0..2_000 {
+        let name = format!("vms/{n}");
+        world.put(0, &name, json!({ "power_state": "running" }));
+        world.put(1, &name, json!({ "power_state": "stopped" }));
+    }
+    world.heal();
+    world.settle();
+    assert_eq!(world.replica(0).conflicts().iter().count(), 2_000);
+    for node in 0..2 {
+        let found = records(&world, node, &[Kind::Detected]);
+        let grouped: u64 = found.iter().filter_map(|record| record.detail["grouped"].as_u64()).sum();
+        let single = found.iter().filter(|record| record.conflict.is_some()).count() as u64;
+        assert_eq!(grouped + single, 2_000, "none is left out");
+        assert!(found.len() < 1_000 && grouped > 1_000, "{} records, {grouped} grouped", found.len());
+        let counted: u64 = world.replica(node).audit().counts().detected.values().sum();
+        assert_eq!(counted, 2_000);
+    }
+}
+
+#[test]
+fn a_restart_records_itself_and_not_what_was_known() {
+    let mut world = World::new(2);
+    contested(&mut world);
+    let before = records(&world, 1, &[]).len();
+    world.restart(1, None);
+    world.settle();
+    let after = records(&world, 1, &[]);
+    assert_eq!(after.len(), before + 1, "{after:?}");
+    assert_eq!(after.last().unwrap().kind, Kind::Started);
+    assert!(world.replica(1).verify_audit(&world.id(1)).unwrap().whole);
+}
+
+#[test]
+fn a_node_anchors_once_a_minute_and_is_silent_when_nothing_is_new() {
+    let mut world = World::new(2);
+    let seqs = |world: &World| [0, 1].map(|node| world.replica(node).own_seq());
+    // Past the first anchor.
+    (0..5).for_each(|_| world.settle());
+    let quiet = seqs(&world);
+    (0..20).for_each(|_| world.settle());
+    assert_eq!(seqs(&world), quiet, "160 quiet seconds");
+    let anchors = |world: &World, of: usize| world.replica(1 - of).audit().anchors().of(&world.id(of)).count();
+    let held = anchors(&world, 0);
+    assert!(held >= 1, "the other node holds the first");
+    for n in 0..10 {
+        world.put(0, "policies/p", json!({ "definition": { "rules": [], "about": n.to_string() } }));
+        world.settle();
+    }
+    let more = anchors(&world, 0) - held;
+    assert!((1..=2).contains(&more), "80 s of changes: {more} more anchors");
+    assert!(world.agree());
+}
+
+#[test]
+fn what_the_disk_was_made_to_forget_is_found_by_the_anchor_that_the_other_node_holds() {
+    let mut world = World::new(2);
+    world.put(0, "policies/p", json!({ "definition": { "rules": [] } }));
+    (0..9).for_each(|_| world.settle());
+    let own = world.id(0);
+    assert!(world.replica(1).audit().anchors().of(&own).count() > 0);
+    let mut disk = world.disk(0);
+    let (first, end) = own_range();
+    // Whoever owns the disk forgets the node's own anchors too.
+    disk.retain(|(tree, key), _| *tree != Tree::Audit || (*key >= first && *key < end && *key != key_of(1)));
+    world.restart(0, Some(disk));
+    world.settle();
+    let verified = world.replica(0).verify_audit(&own).unwrap();
+    let says: Vec<String> = verified.now.findings.iter().map(ToString::to_string).collect();
+    assert!(!verified.whole && says.iter().any(|text| text.contains("records 1 to 1 were deleted")), "{says:?}");
+}
+
+#[test]
+fn the_oldest_records_go_at_an_anchor_and_the_rest_still_proves_itself() {
+    let mut world = World::new(1);
+    for n in 0..14 {
+        // Whole definitions of 300 KB are not kept; this many records are.
+        for m in 0..5_000 {
+            let name = format!("schemas/c{m}");
+            world.put(0, &name, json!({ "definition": { "fields": {}, "n": n } }));
+        }
+    }
+    world.settle();
+    let audit = world.replica(0).audit();
+    assert!(audit.records().len() <= super::log::RECORDS_MAX + 1, "{}", audit.records().len());
+    assert!(audit.chain().span().0 > 0, "some went");
+    let on_disk = world.disk(0).keys().filter(|(tree, key)| *tree == Tree::Audit && key[0] == 0).count();
+    assert_eq!(on_disk, audit.records().len());
+    let verified = world.replica(0).verify_audit(&world.id(0)).unwrap();
+    assert!(verified.whole && verified.now.base.is_some(), "{verified:?}");
+    world.restart(0, None);
+    assert!(world.replica(0).verify_audit(&world.id(0)).unwrap().whole);
+}
