@@ -9,6 +9,7 @@
 mod harness;
 
 mod admission;
+mod conflicts;
 mod contract;
 mod crash;
 mod damage;
