@@ -53,7 +53,7 @@ pub(super) fn description() -> Value {
         path[operation.method.as_str().to_ascii_lowercase()] = described(operation);
     }
     let kinds =
-        Kind::ALL.map(|kind| json!({ "type": kind.urn(), "status": kind.status().as_u16(), "title": kind.title() }));
+        Kind::ALL.map(|kind| json!({ "type": kind.urn(), "status": kind.status().as_u16(), "title": kind.title() })).to_vec();
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -215,7 +215,7 @@ fn schemas() -> Value {
             "type": "object",
             "required": ["type", "title", "status", "detail", "instance"],
             "properties": {
-                "type": { "type": "string", "enum": Kind::ALL.map(Kind::urn) },
+                "type": { "type": "string", "enum": Kind::ALL.map(Kind::urn).to_vec() },
                 "title": text,
                 "status": { "type": "integer" },
                 "detail": { "type": "string", "description": "The cause, and what to do." },

@@ -91,7 +91,7 @@ impl Judge {
                 Rules::parse(&merge.to_string()).map_err(|error| BadExpression {
                     place: format!("field `{name}`"),
                     text: "merge".to_owned(),
-                    cause: error.to_string(),
+                    cause: error.cause,
                 })?;
             }
         }

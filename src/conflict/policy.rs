@@ -130,7 +130,7 @@ impl Policy {
             }
             if let Some(merge) = &rule.settings.merge {
                 let parsed = Rules::parse(&merge.to_string());
-                parsed.map_err(|error| at("merge", format!("rule `{}`: {error}", rule.name)))?;
+                parsed.map_err(|error| at("merge", format!("rule `{}`, `merge`: {}", rule.name, error.cause)))?;
             }
         }
         Ok(())
