@@ -15,9 +15,7 @@ use std::time::Duration;
 
 use folkmoot::conflict::Case;
 use folkmoot::document::{Address, Edit};
-use folkmoot::node::{
-    Builder, ConflictFilter, DocumentWrite, Durability, Missing, Node, Resolution, WriteBody,
-};
+use folkmoot::node::{Builder, ConflictFilter, DocumentWrite, Durability, Missing, Node, Resolution, WriteBody};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -94,8 +92,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 /// A schema is a document like others: written at one node, in force at all.
 async fn declare(node: &Node) -> Result<(), Box<dyn Error>> {
-    let left =
-        json!({ "type": "contested", "resolver": "custom", "custom": "sold_on_both_sides", "keeps_base": true });
+    let left = json!({ "type": "contested", "resolver": "custom", "custom": "sold_on_both_sides", "keeps_base": true });
     let definition = json!({ "fields": { "left": left } });
     let schema = DocumentWrite {
         address: Address::new("schemas", "shelves")?,

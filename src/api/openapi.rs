@@ -52,8 +52,9 @@ pub(super) fn description() -> Value {
         let path = paths.entry(operation.path.replace("{*", "{")).or_insert_with(|| json!({}));
         path[operation.method.as_str().to_ascii_lowercase()] = described(operation);
     }
-    let kinds =
-        Kind::ALL.map(|kind| json!({ "type": kind.urn(), "status": kind.status().as_u16(), "title": kind.title() })).to_vec();
+    let kinds = Kind::ALL
+        .map(|kind| json!({ "type": kind.urn(), "status": kind.status().as_u16(), "title": kind.title() }))
+        .to_vec();
     json!({
         "openapi": "3.1.0",
         "info": {

@@ -97,7 +97,9 @@ impl fmt::Debug for Expression {
 fn unknown<'e>(expression: &'e IdedExpr, known: &mut Vec<&'e str>) -> Option<&'e str> {
     match &expression.expr {
         Expr::Ident(name) => (!known.contains(&name.as_str())).then_some(name),
-        Expr::Call(call) => call.target.iter().map(AsRef::as_ref).chain(&call.args).find_map(|part| unknown(part, known)),
+        Expr::Call(call) => {
+            call.target.iter().map(AsRef::as_ref).chain(&call.args).find_map(|part| unknown(part, known))
+        }
         Expr::Select(select) => unknown(&select.operand, known),
         Expr::List(list) => list.elements.iter().find_map(|element| unknown(element, known)),
         Expr::Map(map) => map.entries.iter().find_map(|entry| of_entry(&entry.expr, known)),
@@ -175,6 +177,28 @@ mod tests {
 
     fn evaluate(text: &str, doc: &Json) -> Result<Json, String> {
         Expression::parse(text).unwrap().evaluate(&[("doc", doc)])
+    }
+
+    #[test]
+    fn a_misspelt_name_is_found_when_it_is_written_and_names_of_macros_are_no_such() {
+        let sees = &["doc", "siblings"];
+        for text in [
+            "siblings.exists(s, s.value == doc.x)",
+            "siblings.map(s, {'v': s.value})[0]",
+            "has(doc.x) && size(siblings) > 1",
+        ] {
+            assert!(Expression::parse_over(text, sees).is_ok(), "{text}");
+        }
+        for text in [
+            "dco.x == 1",
+            "siblings.exists(s, s.value == t)",
+            "siblings.map(s, s.at)[s]",
+            "{'a': [dox]}",
+            "size(sibling) > 1",
+        ] {
+            let error = Expression::parse_over(text, sees).unwrap_err();
+            assert!(error.cause.contains("it sees doc, siblings"), "{text}: {error}");
+        }
     }
 
     #[test]

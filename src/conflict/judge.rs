@@ -160,8 +160,14 @@ impl Judge {
             return Verdict::Unable("it has no siblings".to_owned());
         };
         let holds = |value: &Json| self.invariants(document, &with(&view.fields, register, value));
-        let case =
-            Case { document, field: register, siblings, fields: &view.fields, holds: &holds, customs: in_force.customs };
+        let case = Case {
+            document,
+            field: register,
+            siblings,
+            fields: &view.fields,
+            holds: &holds,
+            customs: in_force.customs,
+        };
         let unprepared = Prepared::default();
         let (_, name) = self.declared(register);
         let declared = self.prepared.get(name).unwrap_or(&unprepared);
@@ -372,6 +378,21 @@ mod tests {
         let wrong =
             Schema::parse("[fields.f]\ntype = \"contested\"\nresolver = \"three_way\"\nmerge = { lists = 3 }").unwrap();
         assert!(Judge::check(&wrong).unwrap_err().to_string().starts_with("field `f`: "));
+    }
+
+    #[test]
+    fn a_resolver_tried_by_name_is_told_what_the_schema_says_and_refused_what_nobody_says() {
+        let judge = judge(
+            "[fields.f]\ntype = \"contested\"\nresolver = \"priority\"\norder = [3]\nfallback = [\"max\"]\n\
+             [[rules]]\nname = \"small\"\nclass = \"invariant\"\ncheck = \"doc.f < 5\"",
+        );
+        let view = contested("f", None, &[json!(9), json!(3), json!(4)]);
+        let tried = |resolver| judge.try_on("things/1", "f", &view, resolver, in_force());
+        assert_eq!(tried(Resolver::Priority), Verdict::Settled(json!(3)));
+        assert_eq!(tried(Resolver::Rollback), Verdict::Settled(json!(3)), "it knows the invariants");
+        let Verdict::Unable(cause) = tried(Resolver::Expr) else { panic!("there is no expression") };
+        assert!(cause.contains("needs `expr`"), "{cause}");
+        assert!(matches!(tried(Resolver::ThreeWay), Verdict::Unable(_)), "no fallback is tried");
     }
 
     #[test]

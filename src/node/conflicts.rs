@@ -46,7 +46,9 @@ pub enum ResolveError {
     NoSuchSibling { dot: String, known: String },
     #[error("{resolver} does not settle this conflict: {cause}")]
     Unable { resolver: Resolver, cause: String },
-    #[error("the rule `{rule}` is broken by the documents themselves: {cause}. No resolver settles that: change {documents}")]
+    #[error(
+        "the rule `{rule}` is broken by the documents themselves: {cause}. No resolver settles that: change {documents}"
+    )]
     OfRule { rule: String, cause: String, documents: String },
     #[error("no decision about {0} is kept here: only what a person settled can be opened again")]
     NotDecided(String),
@@ -57,7 +59,9 @@ pub enum ResolveError {
          its dot"
     )]
     WrittenSince { document: String, field: String },
-    #[error("there is no conflict or decision {0}, and no value with this dot in the ledger of this node: each keeps what it saw, ask another")]
+    #[error(
+        "there is no conflict or decision {0}, and no value with this dot in the ledger of this node: each keeps what it saw, ask another"
+    )]
     NotInLedger(String),
     #[error("readers see all its values: none was overruled")]
     NothingOverruled,

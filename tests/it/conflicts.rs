@@ -148,7 +148,15 @@ async fn every_resolver_settles_alike_on_all_nodes_and_readers_see_what_the_list
             "settled",
         ),
         ("discard", "", json!("x"), json!("a"), json!("b"), json!("x"), "settled"),
-        ("three_way", "", json!({"a": 1, "b": 1}), json!({"a": 2, "b": 1}), json!({"a": 1, "b": 3}), json!({"a": 2, "b": 3}), "settled"),
+        (
+            "three_way",
+            "",
+            json!({"a": 1, "b": 1}),
+            json!({"a": 2, "b": 1}),
+            json!({"a": 1, "b": 3}),
+            json!({"a": 2, "b": 3}),
+            "settled",
+        ),
         ("text", "", json!("one two"), json!("ONE two"), json!("one TWO"), json!("ONE TWO"), "settled"),
         ("rollback", "", json!(5), json!(8), json!(20), json!(8), "settled"),
         ("expr", "expr = \"siblings[0].value + siblings[1].value\"", json!(0), json!(1), json!(2), json!(3), "settled"),
@@ -159,7 +167,11 @@ async fn every_resolver_settles_alike_on_all_nodes_and_readers_see_what_the_list
     let mut writes = Vec::new();
     let documents: Vec<String> = cases.iter().map(|(resolver, ..)| format!("{resolver}/1")).collect();
     for ((resolver, told, before, west, east, ..), document) in cases.iter().zip(&documents) {
-        let rule = if *resolver == "rollback" { "[[rules]]\nname = \"small\"\nclass = \"invariant\"\ncheck = \"doc.f <= 10\"\n" } else { "" };
+        let rule = if *resolver == "rollback" {
+            "[[rules]]\nname = \"small\"\nclass = \"invariant\"\ncheck = \"doc.f <= 10\"\n"
+        } else {
+            ""
+        };
         let text = format!("[fields.f]\ntype = \"contested\"\nresolver = \"{resolver}\"\n{told}\n{rule}");
         world.schema(resolver, &text).await;
         world.http(WEST).put(document, json!({ "f": before })).await.ok();
@@ -184,7 +196,8 @@ async fn every_resolver_settles_alike_on_all_nodes_and_readers_see_what_the_list
 async fn a_person_settles_by_a_sibling_a_value_or_a_resolver_and_a_preview_writes_nothing() {
     let world = World::start().await;
     world.schema("things", MANUAL).await;
-    let writes: Vec<_> = ["things/1", "things/2", "things/3"].map(|name| (name, json!({"f": 3}), json!({"f": 2}))).into();
+    let writes: Vec<_> =
+        ["things/1", "things/2", "things/3"].map(|name| (name, json!({"f": 3}), json!({"f": 2}))).into();
     for (name, ..) in &writes {
         world.http(WEST).put(name, json!({ "f": 1 })).await.ok();
     }
@@ -207,7 +220,10 @@ async fn a_person_settles_by_a_sibling_a_value_or_a_resolver_and_a_preview_write
     assert_eq!(world.reads("things/1", "f").await, 3);
     assert_eq!(world.conflicts_of("things/1").await, [] as [Value; 0]);
     let decision = world.http(EAST).fields(&format!("conflicts/{}", id(&first))).await;
-    assert_eq!((&decision["by"], &decision["value"], &decision["siblings"]), (&json!("ada"), &json!(3), &first["siblings"]));
+    assert_eq!(
+        (&decision["by"], &decision["value"], &decision["siblings"]),
+        (&json!("ada"), &json!(3), &first["siblings"])
+    );
     world.http(EAST).ask("POST", &path, &[], json!({ "value": 1 })).await.refused(404, "no-such-conflict");
 
     let second = world.conflict("things/2").await;
@@ -215,7 +231,9 @@ async fn a_person_settles_by_a_sibling_a_value_or_a_resolver_and_a_preview_write
     assert_eq!(world.reads("things/2", "f").await, json!({ "n": 1 }));
     let third = world.conflict("things/3").await;
     world.cli(&["conflicts", "resolve", id(&third), "--resolver", "dice"]).await.failed(2);
-    assert!(world.cli(&["conflicts", "resolve", id(&third), "--resolver", "min"]).await.ok().starts_with("wrote 2 to f of"));
+    assert!(
+        world.cli(&["conflicts", "resolve", id(&third), "--resolver", "min"]).await.ok().starts_with("wrote 2 to f of")
+    );
     assert_eq!(world.reads("things/3", "f").await, 2);
     assert_eq!(world.cli(&["conflicts", "ls"]).await.ok(), "no conflicts\n");
 }
@@ -237,7 +255,11 @@ async fn two_people_who_settle_at_once_make_a_new_conflict_and_not_one_about_the
     assert_ne!(id(&new), id(&old));
     assert_eq!((values(&new["siblings"]), &new["status"]), (vec![&json!("east"), &json!("west")], &json!("open")));
     assert_eq!(listed(world.http(0), "").await.len(), 1, "what they noted about it is no conflict");
-    world.http(0).ask("POST", &format!("/v1/conflicts/{}/reopen", id(&old)), &[], json!({})).await.refused(412, "precondition-failed");
+    world
+        .http(0)
+        .ask("POST", &format!("/v1/conflicts/{}/reopen", id(&old)), &[], json!({}))
+        .await
+        .refused(412, "precondition-failed");
 }
 
 #[tokio::test]
@@ -291,7 +313,10 @@ async fn the_ledger_tells_what_gave_way_where_and_by_which_rule_also_under_a_pla
         assert_eq!((&of("f", json!(9))["overruled"], &of("f", json!(3))["overruled"]), (&json!(false), &json!(true)));
         assert_eq!(of("f", json!(3))["winner"], of("f", json!(9))["dot"]);
         assert_eq!((&of("f", json!(3))["rule"], &of("g", json!("old"))["rule"]), (&json!("max"), &json!("lww")));
-        assert_eq!((&of("g", json!("old"))["overruled"], &of("g", json!("new"))["overruled"]), (&json!(true), &json!(false)));
+        assert_eq!(
+            (&of("g", json!("old"))["overruled"], &of("g", json!("new"))["overruled"]),
+            (&json!(true), &json!(false))
+        );
     }
     let table = world.cli(&["conflicts", "ledger", "things/1"]).await;
     let lost = table.ok().lines().find(|line| line.contains("\"old\"")).unwrap();
@@ -322,6 +347,29 @@ async fn a_patch_of_another_field_leaves_the_conflict_as_it_stands() {
     merge(world.http(1), "things/1", json!({ "f": 9 })).await;
     world.0.agree().await;
     assert_eq!(world.reads("things/1", "f").await, 9);
+}
+
+#[tokio::test]
+async fn a_key_of_a_map_is_settled_opened_and_undone_without_its_neighbours() {
+    let world = World::start().await;
+    let both = |value: &str| json!({ "m": { "k.x": value, "j": value }, "a.b": value });
+    world.http(WEST).put("things/1", both("before")).await.ok();
+    world.both(&[("things/1", both("west"), both("east"))]).await;
+    let listed = world.conflicts_of("things/1").await;
+    assert_eq!(listed.len(), 3, "{listed:?}");
+    let of = |field: &str| listed.iter().find(|conflict| conflict["field"] == field).unwrap();
+    let [key, field] = [of("m.k.x"), of("a.b")];
+    for conflict in [key, field] {
+        world.post(1, &format!("/v1/conflicts/{}/resolve", id(conflict)), json!({ "value": "neither" })).await;
+    }
+    assert_eq!(world.reads("things/1", "m").await, json!({ "k.x": "neither", "j": "east" }));
+    assert_eq!(world.reads("things/1", "a.b").await, "neither");
+    world.post(2, &format!("/v1/conflicts/{}/reopen", id(key)), json!({})).await;
+    assert_eq!(world.reads("things/1", "m").await, json!({ "k.x": "east", "j": "east" }));
+    assert_eq!(world.conflicts_of("things/1").await.len(), 2, "the key's, and its neighbour's");
+    let undo = format!("/v1/conflicts/{}/undo", id(field));
+    world.post(0, &undo, json!({ "dot": dot(field, 1) })).await;
+    assert_eq!(world.reads("things/1", "a.b").await, "west");
 }
 
 #[tokio::test]
@@ -438,14 +486,32 @@ async fn a_wrong_policy_or_schema_is_refused_with_its_line_and_nothing_of_it_hol
     let before = [http.get("/v1/schemas/things").await.ok(), http.get("/v1/policies/p").await.ok()];
     let cases = [
         ("schemas/things", "bad-schema", 3, "`dice`", "[fields.a]\ntype = \"contested\"\nresolver = \"dice\"\n"),
-        ("schemas/things", "bad-schema", 1, "needs `order`", "[fields.a]\ntype = \"contested\"\nresolver = \"priority\"\n"),
+        (
+            "schemas/things",
+            "bad-schema",
+            1,
+            "needs `order`",
+            "[fields.a]\ntype = \"contested\"\nresolver = \"priority\"\n",
+        ),
         ("schemas/things", "bad-schema", 3, "rule `r`", "[[rules]]\nname = \"r\"\ncheck = \"doc.a <\"\n"),
         ("schemas/things", "bad-schema", 3, "no `dco`", "[[rules]]\nname = \"r\"\ncheck = \"dco.a < 1\"\n"),
         ("schemas/things", "bad-schema", 3, "`chekc`", "[[rules]]\nname = \"r\"\nchekc = \"doc.a < 1\"\n"),
         ("policies/p", "bad-policy", 3, "`dice`", "[[rules]]\nname = \"x\"\nresolver = \"dice\"\n"),
         ("policies/p", "bad-policy", 4, "rule `x`", "[[rules]]\nname = \"x\"\nresolver = \"max\"\nwhen = \"size(\"\n"),
-        ("policies/p", "bad-policy", 4, "no `sibling`", "[[rules]]\nname = \"x\"\nresolver = \"max\"\nwhen = \"size(sibling) > 1\"\n"),
-        ("policies/p", "bad-policy", 4, "\"bigger\"", "[[rules]]\nname = \"x\"\nresolver = \"three_way\"\nmerge = { strategies = { a = \"bigger\" } }\n"),
+        (
+            "policies/p",
+            "bad-policy",
+            4,
+            "no `sibling`",
+            "[[rules]]\nname = \"x\"\nresolver = \"max\"\nwhen = \"size(sibling) > 1\"\n",
+        ),
+        (
+            "policies/p",
+            "bad-policy",
+            4,
+            "\"bigger\"",
+            "[[rules]]\nname = \"x\"\nresolver = \"three_way\"\nmerge = { strategies = { a = \"bigger\" } }\n",
+        ),
         ("policies/p", "bad-policy", 1, "table", "[[rules]\n"),
     ];
     for (path, kind, line, words, text) in cases {

@@ -103,7 +103,8 @@ async fn undone(clients: &[Client]) -> Result<Check, Error> {
     for client in clients {
         shown.push(client.read(&format!("/v1/docs/{CONTESTED}")).await?);
     }
-    let claim = format!("an undo at elm brings \"paused\" back: all three read it, and {CONTESTED} has no siblings left");
+    let claim =
+        format!("an undo at elm brings \"paused\" back: all three read it, and {CONTESTED} has no siblings left");
     let holds = |document: &Value| {
         document["fields"][FIELD] == "paused" && document["siblings"].as_object().is_some_and(serde_json::Map::is_empty)
     };

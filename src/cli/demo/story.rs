@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use crate::cli::client::Client;
 use crate::cli::cluster::directory;
-use crate::cli::demo::{checks, conflict};
 use crate::cli::demo::report::{Act, NodeReport, Report};
 use crate::cli::demo::script::{self, ASH, ELM, NAMES, OAK, Step};
+use crate::cli::demo::{checks, conflict};
 use crate::cli::exit::Error;
 use crate::cli::output::Output;
 use crate::cli::processes::{LocalCluster, Plan};
