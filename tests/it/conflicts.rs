@@ -329,7 +329,7 @@ async fn the_ledger_tells_what_gave_way_where_and_by_which_rule_also_under_a_pla
 #[tokio::test]
 async fn a_patch_of_another_field_leaves_the_conflict_as_it_stands() {
     let world = World::start().await;
-    world.schema("things", "[fields.f]\ntype = \"contested\"\nresolver = \"max\"\n").await;
+    world.schema("things", "[fields.f]\ntype = \"contested\"\nresolver = \"priority\"\norder = [9]\n").await;
     world.http(WEST).put("things/1", json!({ "f": 1, "m": { "k": 0 } })).await.ok();
     world.both(&[("things/1", json!({ "f": 9, "m": { "k": "a" } }), json!({ "f": 3, "m": { "k": "b" } }))]).await;
     let before = world.conflicts_of("things/1").await;
