@@ -7,7 +7,7 @@ use super::handle::Node;
 use super::write::{DocumentWrite, Durability, IfMatch, Missing, Receipt, WriteBody, WriteError};
 use crate::conflict::judge::InForce;
 use crate::conflict::{Conflict, Judge, Policy, Status, Verdict};
-use crate::crdt::Resolver;
+use crate::crdt::{FieldKind, Resolver};
 use crate::document::{Address, AddressError, Edit, Sibling};
 use crate::engine::Replica;
 use crate::history::ledger::Entry;
@@ -186,7 +186,7 @@ impl Node {
         let Overruled { conflict, dot, value } = self.overruled(id, dot)?;
         let document = conflict.document.clone();
         let field = conflict.field.clone().unwrap_or_default();
-        let back = self.edit(&document, &field, Change::Set(value.clone()), None)?;
+        let back = self.edit(&document, &field, Change::Back(value.clone()), None)?;
         let undone = json!({
             "status": "undone", "conflict": conflict.id, "document": document, "field": field, "value": value,
             "dot": dot, "by": by, "at_ms": self.now().wall_ms,
@@ -242,6 +242,13 @@ impl Node {
         Decision::of(fields).ok_or_else(none)
     }
 
+    /// Whether the field would not take another value as long as it has one: it keeps the first, or the largest.
+    fn keeps_its_own(&self, address: &Address, field: &str, is_key: bool) -> bool {
+        let (schema, _) = self.schema(address.collection());
+        let kind = schema.field(field).and_then(|field| if is_key { field.inner } else { Some(field.kind) });
+        matches!(kind, Some(FieldKind::Fww | FieldKind::Max | FieldKind::Min))
+    }
+
     /// The write that changes one register of a document: a field, or one key of a map.
     fn edit(
         &self,
@@ -253,13 +260,20 @@ impl Node {
         let address = Address::parse(document)?;
         let fields = self.read(&address).document.map(|shown| shown.view.fields).unwrap_or_default();
         let (field, key) = place(&fields, register);
+        let unset = match (&change, &key) {
+            (Change::Back(_), key) if self.keeps_its_own(&address, &field, key.is_some()) => Some(match key {
+                None => Edit::Unset { field: field.clone() },
+                Some(key) => Edit::UnsetKey { field: field.clone(), key: key.clone() },
+            }),
+            _ => None,
+        };
         let edit = match (change, key) {
-            (Change::Set(value), None) => Edit::Set { field, value },
-            (Change::Set(value), Some(key)) => Edit::SetKey { field, key, value },
+            (Change::Set(value) | Change::Back(value), None) => Edit::Set { field, value },
+            (Change::Set(value) | Change::Back(value), Some(key)) => Edit::SetKey { field, key, value },
             (Change::Siblings(values), key) => Edit::Siblings { field, key, values },
         };
         let if_match = etag.map(|tag| IfMatch::Tags(vec![tag]));
-        let body = WriteBody::Edits(vec![edit]);
+        let body = WriteBody::Edits(unset.into_iter().chain([edit]).collect());
         Ok(DocumentWrite { address, body, if_match, create_only: false, missing: Missing::Refuse })
     }
 }
@@ -361,6 +375,8 @@ fn register<'f>(fields: &'f Map<String, Json>, name: &str) -> Option<&'f Json> {
 
 enum Change {
     Set(Json),
+    /// Sets it whatever it holds.
+    Back(Json),
     Siblings(Vec<Json>),
 }
 

@@ -327,6 +327,26 @@ async fn the_ledger_tells_what_gave_way_where_and_by_which_rule_also_under_a_pla
 }
 
 #[tokio::test]
+async fn an_undo_brings_a_value_back_also_where_the_first_or_the_largest_is_kept() {
+    let world = World::start().await;
+    world
+        .schema("things", "[fields.first]\ntype = \"fww\"\n[fields.top]\ntype = \"max\"\n[fields.m]\ntype = \"map\"\ninner = \"fww\"\n")
+        .await;
+    world.http(WEST).put("things/1", json!({})).await.ok();
+    let both = |value: u64| json!({ "first": value, "top": value, "m": { "k": value } });
+    world.both(&[("things/1", both(9), both(3))]).await;
+    let read = world.http(0).get("/v1/ledger?document=things/1").await.ok();
+    for field in ["first", "top", "m.k"] {
+        let is_it = |item: &&Value| item["field"] == field && item["value"] == 3;
+        let entry = read["items"].as_array().unwrap().iter().find(is_it).unwrap_or_else(|| panic!("{field}: {read}"));
+        assert_eq!(entry["overruled"], true, "{entry}");
+        world.cli(&["conflicts", "undo", entry["dot"].as_str().unwrap()]).await.ok();
+    }
+    assert_eq!((world.reads("things/1", "first").await, world.reads("things/1", "top").await), (json!(3), json!(3)));
+    assert_eq!(world.reads("things/1", "m").await, json!({ "k": 3 }));
+}
+
+#[tokio::test]
 async fn a_patch_of_another_field_leaves_the_conflict_as_it_stands() {
     let world = World::start().await;
     world.schema("things", "[fields.f]\ntype = \"contested\"\nresolver = \"priority\"\norder = [9]\n").await;
