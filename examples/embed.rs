@@ -114,3 +114,8 @@ fn free_address() -> std::io::Result<String> {
     let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
     Ok(format!("/ip4/127.0.0.1/tcp/{port}"))
 }
+
+#[test]
+fn it_runs() {
+    main().unwrap();
+}

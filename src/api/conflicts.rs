@@ -61,7 +61,9 @@ static BEFORE: Parameter = Parameter {
 };
 
 const SETTLES: &[Kind] = &[
+    Kind::NoSuchConflict,
     Kind::NotFound,
+    Kind::NotSettled,
     Kind::DoesNotFit,
     Kind::PreconditionFailed,
     Kind::BodyTooLarge,
@@ -96,7 +98,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         accepts: &[],
         gives: (JSON, "Conflict"),
         session: true,
-        problems: &[Kind::NotFound],
+        problems: &[Kind::NoSuchConflict],
         handler: |ask| Box::pin(read(ask)),
     },
     Operation {
@@ -185,7 +187,7 @@ struct ResolutionWire {
 
 impl ResolutionWire {
     fn resolution(self) -> Result<Resolution, Problem> {
-        let refuse = |detail: String| Problem::new(Kind::DoesNotFit, detail);
+        let refuse = |detail: String| Problem::new(Kind::NotSettled, detail);
         match (self.choose, self.value, self.resolver) {
             (Some(dot), None, None) => Ok(Resolution::Choose(dot)),
             (None, Some(value), None) => Ok(Resolution::Value(value)),
@@ -278,10 +280,13 @@ async fn ledger(ask: Ask) -> Outcome {
 impl From<ResolveError> for Problem {
     fn from(error: ResolveError) -> Self {
         let kind = match &error {
-            ResolveError::NotFound(_) | ResolveError::NotDecided(_) | ResolveError::NotInLedger(_) => Kind::NotFound,
+            ResolveError::NotFound(_) | ResolveError::NotDecided(_) | ResolveError::NotInLedger(_) => {
+                Kind::NoSuchConflict
+            }
+            ResolveError::Reopened { .. } | ResolveError::WrittenSince { .. } => Kind::PreconditionFailed,
             ResolveError::Write(error) => return error.clone().into(),
             ResolveError::Address(error) => return error.clone().into(),
-            _ => Kind::DoesNotFit,
+            _ => Kind::NotSettled,
         };
         Problem::new(kind, error.to_string())
     }

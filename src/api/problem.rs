@@ -35,6 +35,8 @@ pub enum Kind {
     DoesNotFit,
     BadSchema,
     BadPolicy,
+    NoSuchConflict,
+    NotSettled,
     HeadersTooLarge,
     Internal,
     Storage,
@@ -49,7 +51,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 33] = [
+    pub const ALL: [Kind; 35] = [
         Kind::BadRequest,
         Kind::BadParameter,
         Kind::BadJson,
@@ -72,6 +74,8 @@ impl Kind {
         Kind::DoesNotFit,
         Kind::BadSchema,
         Kind::BadPolicy,
+        Kind::NoSuchConflict,
+        Kind::NotSettled,
         Kind::HeadersTooLarge,
         Kind::Internal,
         Kind::Storage,
@@ -110,6 +114,8 @@ impl Kind {
             Self::DoesNotFit => ("does-not-fit", 422, "The write does not fit the document's types"),
             Self::BadSchema => ("bad-schema", 422, "The schema is not valid"),
             Self::BadPolicy => ("bad-policy", 422, "The policy is not valid"),
+            Self::NoSuchConflict => ("no-such-conflict", 404, "There is no such conflict"),
+            Self::NotSettled => ("not-settled", 422, "The conflict cannot be settled so"),
             Self::HeadersTooLarge => ("headers-too-large", 431, "The headers are too large"),
             Self::Internal => ("internal", 500, "A bug in this node"),
             Self::Storage => ("storage", 500, "The store failed"),

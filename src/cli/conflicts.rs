@@ -9,6 +9,9 @@ use crate::cli::client::{ApiArg, Client};
 use crate::cli::exit::Error;
 use crate::cli::input;
 use crate::cli::output::Output;
+use crate::conflict::Status;
+use crate::crdt::Resolver;
+use crate::document::rule::Severity;
 
 /// List, settle and undo conflicts.
 ///
@@ -18,13 +21,14 @@ use crate::cli::output::Output;
 #[command(after_long_help = "\
 Examples:
   folkmoot conflicts ls --status open
-  folkmoot conflicts show 4f0c…
-  folkmoot conflicts resolve 4f0c… --choose REPLICA:SEQ        one of the siblings
-  folkmoot conflicts resolve 4f0c… --value '\"h2\"'            another value
-  folkmoot conflicts resolve 4f0c… --resolver max --preview    what a resolver would make of it
-  folkmoot conflicts reopen 4f0c…                              take the decision back
+  folkmoot conflicts show ID
+  folkmoot conflicts resolve ID --choose REPLICA:SEQ           one of the siblings
+  folkmoot conflicts resolve ID --value '\"h2\"'               another value
+  folkmoot conflicts resolve ID --resolver max --preview       what a resolver would make of it
+  folkmoot conflicts reopen ID                                 take the decision back
+  folkmoot conflicts undo ID                                   bring the overruled value back
   folkmoot conflicts ledger vms/vm-1                           what was overruled there, as this node saw it
-  folkmoot conflicts undo REPLICA:SEQ                          bring that value back
+  folkmoot conflicts undo REPLICA:SEQ                          bring one of those back
 
 Exit code 5: conflicts wait to be settled (ls --check).")]
 pub struct ConflictsArgs {
@@ -36,11 +40,11 @@ pub struct ConflictsArgs {
 enum ConflictsCommand {
     /// List conflicts
     Ls {
-        /// Only those that stand so: settled, open, no_quorum, unresolved
-        #[arg(long)]
+        /// Only those that stand so
+        #[arg(long, value_parser = Status::ALL.map(Status::name))]
         status: Option<String>,
-        /// Only those so severe: info, warning, critical
-        #[arg(long)]
+        /// Only those so severe
+        #[arg(long, value_parser = Severity::ALL.map(Severity::name))]
         severity: Option<String>,
         /// Only those of this collection
         #[arg(long)]
@@ -70,7 +74,7 @@ enum ConflictsCommand {
         #[arg(long, conflicts_with = "resolver")]
         value: Option<String>,
         /// With what this resolver makes of the siblings
-        #[arg(long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME", value_parser = Resolver::ALL.map(Resolver::name))]
         resolver: Option<String>,
         /// Say what would be written, and write nothing
         #[arg(long)]
@@ -147,7 +151,7 @@ pub async fn conflicts(args: ConflictsArgs, output: Output) -> Result<(), Error>
             let client = api.client()?;
             let path = format!("/v1/conflicts/{}/reopen", escaped(&id));
             let receipt: Value = client.parse(&client.post(&path, json!({ "by": whoever(by) })).await?)?;
-            output.either(&receipt, || "opened again".to_owned())
+            output.either(&receipt, || "opened again, as a new conflict: `folkmoot conflicts ls` names it".to_owned())
         }
         ConflictsCommand::Undo { id, dot, by, api } => {
             let path = format!("/v1/conflicts/{}/undo", escaped(&id));

@@ -89,7 +89,11 @@ pub async fn policy(args: PolicyArgs, output: Output) -> Result<(), Error> {
     match args.command {
         PolicyCommand::Ls { api } => {
             let page: Value = api.client()?.read("/v1/policies").await?;
-            for item in page["items"].as_array().into_iter().flatten() {
+            let items = page["items"].as_array().cloned().unwrap_or_default();
+            if items.is_empty() {
+                output.say("no policies: schemas say what settles");
+            }
+            for item in &items {
                 let rules = item["definition"]["rules"].as_array().map_or(0, Vec::len);
                 output.either(item, || {
                     format!(
@@ -126,10 +130,9 @@ pub async fn policy(args: PolicyArgs, output: Output) -> Result<(), Error> {
             for change in &changed {
                 let (now, then) = (&change["now"], &change["then"]);
                 output.either(change, || {
-                    format!(
-                        "{} {}: {} by {} now, {} by {} then",
-                        now["document"], now["field"], now["value"], now["resolver"], then["value"], then["resolver"]
-                    )
+                    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+                    let by = |conflict: &Value| format!("{} by {}", conflict["value"], word(&conflict["resolver"]));
+                    format!("{} {}: {} now, {} then", word(&now["document"]), word(&now["field"]), by(now), by(then))
                 })?;
             }
             output.say(format!("{} of today's conflicts would stand otherwise", changed.len()));

@@ -7,8 +7,9 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use cel::common::ast::{EntryExpr, Expr};
 use cel::objects::{Key, Map};
-use cel::{Context, Program, Value};
+use cel::{Context, IdedExpr, Program, Value};
 use serde_json::Value as Json;
 
 /// An expression that parsed.
@@ -47,6 +48,18 @@ impl Expression {
         }
     }
 
+    /// The same, of an expression that will see `known` and nothing else: a misspelt name would fail whenever it is asked.
+    pub fn parse_over(text: &str, known: &[&str]) -> Result<Self, ExpressionError> {
+        let expression = Self::parse(text)?;
+        match unknown(expression.program.expression(), &mut known.to_vec()) {
+            None => Ok(expression),
+            Some(name) => {
+                let cause = format!("there is no `{name}` here: it sees {}", known.join(", "));
+                Err(ExpressionError { text: shortened(text), line: 1, column: 1, cause })
+            }
+        }
+    }
+
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -77,6 +90,38 @@ impl Expression {
 impl fmt::Debug for Expression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Expression").field(&self.text).finish()
+    }
+}
+
+/// The first name that stands for nothing. Macros such as `exists` bring names of their own.
+fn unknown<'e>(expression: &'e IdedExpr, known: &mut Vec<&'e str>) -> Option<&'e str> {
+    match &expression.expr {
+        Expr::Ident(name) => (!known.contains(&name.as_str())).then_some(name),
+        Expr::Call(call) => {
+            call.target.iter().map(AsRef::as_ref).chain(&call.args).find_map(|part| unknown(part, known))
+        }
+        Expr::Select(select) => unknown(&select.operand, known),
+        Expr::List(list) => list.elements.iter().find_map(|element| unknown(element, known)),
+        Expr::Map(map) => map.entries.iter().find_map(|entry| of_entry(&entry.expr, known)),
+        Expr::Struct(made) => made.entries.iter().find_map(|entry| of_entry(&entry.expr, known)),
+        Expr::Comprehension(made) => {
+            let outside = [&made.iter_range, &made.accu_init].into_iter().find_map(|part| unknown(part, known));
+            let before = known.len();
+            known.extend([made.iter_var.as_str(), made.accu_var.as_str()]);
+            known.extend(made.iter_var2.as_deref());
+            let inside = [&made.loop_cond, &made.loop_step, &made.result];
+            let inside = inside.into_iter().find_map(|part| unknown(part, known));
+            known.truncate(before);
+            outside.or(inside)
+        }
+        Expr::Literal(_) | Expr::Unspecified => None,
+    }
+}
+
+fn of_entry<'e>(entry: &'e EntryExpr, known: &mut Vec<&'e str>) -> Option<&'e str> {
+    match entry {
+        EntryExpr::StructField(field) => unknown(&field.value, known),
+        EntryExpr::MapEntry(entry) => [&entry.key, &entry.value].into_iter().find_map(|part| unknown(part, known)),
     }
 }
 
@@ -132,6 +177,28 @@ mod tests {
 
     fn evaluate(text: &str, doc: &Json) -> Result<Json, String> {
         Expression::parse(text).unwrap().evaluate(&[("doc", doc)])
+    }
+
+    #[test]
+    fn a_misspelt_name_is_found_when_it_is_written_and_names_of_macros_are_no_such() {
+        let sees = &["doc", "siblings"];
+        for text in [
+            "siblings.exists(s, s.value == doc.x)",
+            "siblings.map(s, {'v': s.value})[0]",
+            "has(doc.x) && size(siblings) > 1",
+        ] {
+            assert!(Expression::parse_over(text, sees).is_ok(), "{text}");
+        }
+        for text in [
+            "dco.x == 1",
+            "siblings.exists(s, s.value == t)",
+            "siblings.map(s, s.at)[s]",
+            "{'a': [dox]}",
+            "size(sibling) > 1",
+        ] {
+            let error = Expression::parse_over(text, sees).unwrap_err();
+            assert!(error.cause.contains("it sees doc, siblings"), "{text}: {error}");
+        }
     }
 
     #[test]

@@ -9,8 +9,8 @@ use super::case::{Case, Customs, Verdict};
 use super::detect::score;
 use super::expression::Expression;
 use super::merge::Rules;
-use super::policy::{Escalate, Policies, Question};
-use super::resolver::{Prepared, resolve};
+use super::policy::{Choice, Escalate, Policies, Question};
+use super::resolver::{Prepared, VALUE_SEES, resolve, resolve_with};
 use crate::crdt::Resolver;
 use crate::document::rule::{Class, Rule};
 use crate::document::{DocumentView, Schema};
@@ -83,24 +83,26 @@ impl Judge {
 
     /// Whether every expression of a schema parses.
     pub fn check(schema: &Schema) -> Result<(), BadExpression> {
-        let try_parse = |place: String, text: &str| match Expression::parse(text) {
+        let try_parse = |place: String, text: &str, sees: &[&str]| match Expression::parse_over(text, sees) {
             Ok(_) => Ok(()),
             Err(error) => Err(BadExpression { place, text: text.to_owned(), cause: error.to_string() }),
         };
         for (name, settings) in &schema.settings {
-            settings.expr.as_deref().map_or(Ok(()), |text| try_parse(format!("field `{name}`"), text))?;
+            settings.expr.as_deref().map_or(Ok(()), |text| try_parse(format!("field `{name}`"), text, VALUE_SEES))?;
             if let Some(merge) = &settings.merge {
                 Rules::parse(&merge.to_string()).map_err(|error| BadExpression {
                     place: format!("field `{name}`"),
                     text: "merge".to_owned(),
-                    cause: error.to_string(),
+                    cause: error.cause,
                 })?;
             }
         }
         for rule in &schema.rules {
             let place = || format!("rule `{}`", rule.name);
-            rule.check.as_deref().map_or(Ok(()), |text| try_parse(place(), text))?;
-            rule.over.as_ref().map_or(Ok(()), |over| try_parse(place(), &over.condition))?;
+            let sees: &[&str] = if rule.over.is_some() { &["doc", "id", "total", "count"] } else { &["doc", "id"] };
+            rule.check.as_deref().map_or(Ok(()), |text| try_parse(place(), text, sees))?;
+            let sees = &["item", "item_id", "doc", "id"];
+            rule.over.as_ref().map_or(Ok(()), |over| try_parse(place(), &over.condition, sees))?;
         }
         Ok(())
     }
@@ -131,18 +133,7 @@ impl Judge {
             let customs = in_force.customs;
             let case = Case { document, field: register, siblings, fields: &view.fields, holds: &holds, customs };
             let score = score(&case, view.siblings.len(), self.has_invariants());
-            let (choice, failed) = match in_force.policies.is_empty() {
-                true => (None, Vec::new()),
-                false => in_force.policies.choose(Question {
-                    collection: document.split('/').next().unwrap_or_default(),
-                    id: id_of(document),
-                    field: register,
-                    doc: &Json::Object(view.fields.clone()),
-                    siblings: &case.siblings_json(),
-                    base: case.base().unwrap_or(&Json::Null),
-                    score,
-                }),
-            };
+            let (choice, failed) = self.choose(&case, view.siblings.len(), in_force.policies);
             let declared = self.prepared.get(name).unwrap_or(&unprepared);
             let (resolver, prepared) = choice.map_or((resolver, declared), |choice| (choice.resolver, choice.prepared));
             let (resolver, verdict) = resolve(&case, resolver, prepared);
@@ -156,6 +147,61 @@ impl Judge {
             }
         }
         settlements
+    }
+
+    /// What a resolver would make of a contested register, told what the policy's rule or the schema tells the one in
+    /// force. Only this one is tried: who asks for it by name does not want another.
+    pub fn try_on(
+        &self,
+        document: &str,
+        register: &str,
+        view: &DocumentView,
+        resolver: Resolver,
+        in_force: InForce<'_>,
+    ) -> Verdict {
+        let Some(siblings) = view.siblings.get(register) else {
+            return Verdict::Unable("it has no siblings".to_owned());
+        };
+        let holds = |value: &Json| self.invariants(document, &with(&view.fields, register, value));
+        let case = Case {
+            document,
+            field: register,
+            siblings,
+            fields: &view.fields,
+            holds: &holds,
+            customs: in_force.customs,
+        };
+        let unprepared = Prepared::default();
+        let (_, name) = self.declared(register);
+        let declared = self.prepared.get(name).unwrap_or(&unprepared);
+        let (choice, _) = self.choose(&case, view.siblings.len(), in_force.policies);
+        let told = choice.iter().map(|choice| choice.prepared).chain([declared]);
+        let fit = told.map(|prepared| (prepared, prepared.settings.suffice(resolver)));
+        match fit.min_by_key(|(_, fit)| fit.is_err()) {
+            Some((prepared, Ok(()))) => resolve_with(&case, resolver, prepared),
+            Some((_, Err(cause))) => Verdict::Unable(format!("{cause}, and neither the schema nor a policy gives it")),
+            None => resolve_with(&case, resolver, &unprepared),
+        }
+    }
+
+    fn choose<'p>(
+        &self,
+        case: &Case<'_>,
+        contested: usize,
+        policies: &'p Policies,
+    ) -> (Option<Choice<'p>>, Vec<String>) {
+        if policies.is_empty() {
+            return (None, Vec::new());
+        }
+        policies.choose(Question {
+            collection: case.document.split('/').next().unwrap_or_default(),
+            id: id_of(case.document),
+            field: case.field,
+            doc: &Json::Object(case.fields.clone()),
+            siblings: &case.siblings_json(),
+            base: case.base().unwrap_or(&Json::Null),
+            score: score(case, contested, self.has_invariants()),
+        })
     }
 
     /// Whether any rule is about one document alone.
@@ -335,6 +381,21 @@ mod tests {
         let wrong =
             Schema::parse("[fields.f]\ntype = \"contested\"\nresolver = \"three_way\"\nmerge = { lists = 3 }").unwrap();
         assert!(Judge::check(&wrong).unwrap_err().to_string().starts_with("field `f`: "));
+    }
+
+    #[test]
+    fn a_resolver_tried_by_name_is_told_what_the_schema_says_and_refused_what_nobody_says() {
+        let judge = judge(
+            "[fields.f]\ntype = \"contested\"\nresolver = \"priority\"\norder = [3]\nfallback = [\"max\"]\n\
+             [[rules]]\nname = \"small\"\nclass = \"invariant\"\ncheck = \"doc.f < 5\"",
+        );
+        let view = contested("f", None, &[json!(9), json!(3), json!(4)]);
+        let tried = |resolver| judge.try_on("things/1", "f", &view, resolver, in_force());
+        assert_eq!(tried(Resolver::Priority), Verdict::Settled(json!(3)));
+        assert_eq!(tried(Resolver::Rollback), Verdict::Settled(json!(3)), "it knows the invariants");
+        let Verdict::Unable(cause) = tried(Resolver::Expr) else { panic!("there is no expression") };
+        assert!(cause.contains("needs `expr`"), "{cause}");
+        assert!(matches!(tried(Resolver::ThreeWay), Verdict::Unable(_)), "no fallback is tried");
     }
 
     #[test]

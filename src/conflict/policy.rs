@@ -18,14 +18,14 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value as Json, json};
 
 use super::case::{Case, Customs, Verdict};
 use super::detect::score;
 use super::expression::Expression;
 use super::merge::Rules;
-use super::resolver::{Prepared, resolve};
+use super::resolver::{Prepared, VALUE_SEES, resolve};
 use crate::crdt::Resolver;
 use crate::document::Sibling;
 use crate::document::schema::{Named, SchemaError, from_toml, json_error};
@@ -35,6 +35,9 @@ use crate::document::settings::{Criterion, EXPRESSION_BYTES_MAX, Settings};
 pub const RULES_MAX: usize = 64;
 /// Policies that are heeded, in the order of their names.
 pub const POLICIES_MAX: usize = 64;
+
+/// What a `when` sees.
+const CONDITION_SEES: &[&str] = &["collection", "id", "field", "doc", "siblings", "base", "score", "members"];
 
 /// Siblings of a sample that are looked at.
 const SIBLINGS_MAX: usize = 64;
@@ -158,14 +161,16 @@ impl Policy {
             return Err(at("[[rules]]", format!("a policy takes at most {RULES_MAX} rules")));
         }
         for rule in &self.rules {
-            for expression in rule.when.iter().chain(&rule.settings.expr) {
-                let parsed = Expression::parse(expression);
+            let when = rule.when.iter().map(|text| (text, CONDITION_SEES));
+            let expr = rule.settings.expr.iter().map(|text| (text, VALUE_SEES));
+            for (expression, sees) in when.chain(expr) {
+                let parsed = Expression::parse_over(expression, sees);
                 let first = expression.lines().next().unwrap_or_default();
                 parsed.map_err(|error| at(first, format!("rule `{}`: {error}", rule.name)))?;
             }
             if let Some(merge) = &rule.settings.merge {
                 let parsed = Rules::parse(&merge.to_string());
-                parsed.map_err(|error| at("merge", format!("rule `{}`: {error}", rule.name)))?;
+                parsed.map_err(|error| at("merge", format!("rule `{}`, `merge`: {}", rule.name, error.cause)))?;
             }
         }
         Ok(())
@@ -189,9 +194,16 @@ pub struct Sample {
     /// The value that ought to come out; whatever comes out passes where it is left out.
     #[serde(default)]
     pub expect: Option<Json>,
-    /// The rule that ought to fit.
+    /// The rule that ought to fit; empty where none ought to.
     #[serde(default)]
     pub rule: Option<String>,
+    /// The resolver that ought to settle it, or to wait for somebody.
+    #[serde(default, deserialize_with = "named")]
+    pub resolver: Option<Resolver>,
+}
+
+fn named<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Resolver>, D::Error> {
+    Option::<Named<Resolver>>::deserialize(deserializer).map(|named| named.map(|named| named.0))
 }
 
 /// What a policy made of a sample.
@@ -222,6 +234,17 @@ impl Policy {
         let mut fields = sample.fields.clone();
         fields.insert(sample.field.clone(), sample.siblings.first().cloned().unwrap_or(Json::Null));
         let customs = Customs::default();
+        if siblings.len() < 2 {
+            return Tried {
+                document: sample.document.clone(),
+                field: sample.field.clone(),
+                rule: None,
+                resolver: None,
+                value: None,
+                cause: Some("a conflict has two siblings or more".to_owned()),
+                passed: false,
+            };
+        }
         let case = Case {
             document: &sample.document,
             field: &sample.field,
@@ -251,15 +274,17 @@ impl Policy {
         };
         let rule = done.as_ref().map(|(rule, _)| rule.clone());
         let as_expected = sample.expect.is_none() || sample.expect == value;
-        let by_rule = sample.rule.is_none() || sample.rule == rule;
+        let by_rule = sample.rule.as_ref().is_none_or(|wanted| wanted == rule.as_deref().unwrap_or_default());
+        let resolver = done.as_ref().map(|(_, (resolver, _))| *resolver);
+        let by_resolver = sample.resolver.is_none_or(|wanted| Some(wanted) == resolver);
         Tried {
             document: sample.document.clone(),
             field: sample.field.clone(),
-            resolver: done.as_ref().map(|(_, (resolver, _))| resolver.name()),
+            resolver: resolver.map(Resolver::name),
             rule,
             value,
             cause: cause.or_else(|| failed.first().cloned()),
-            passed: as_expected && by_rule,
+            passed: as_expected && by_rule && by_resolver,
         }
     }
 }

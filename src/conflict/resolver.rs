@@ -14,6 +14,9 @@ use super::{choosing, merging};
 use crate::crdt::Resolver;
 use crate::document::settings::Settings;
 
+/// What an `expr` sees.
+pub const VALUE_SEES: &[&str] = &["siblings", "base", "doc", "id", "field"];
+
 /// What a field's resolver was told, ready for use.
 #[derive(Debug, Default)]
 pub struct Prepared {
@@ -46,7 +49,8 @@ pub fn resolve(case: &Case<'_>, resolver: Resolver, prepared: &Prepared) -> (Res
     first.unwrap_or((resolver, Verdict::Waits(For::Person)))
 }
 
-fn resolve_with(case: &Case<'_>, resolver: Resolver, prepared: &Prepared) -> Verdict {
+/// Tries one resolver, without its fallbacks.
+pub fn resolve_with(case: &Case<'_>, resolver: Resolver, prepared: &Prepared) -> Verdict {
     let settings = &prepared.settings;
     match resolver {
         Resolver::LastWriter => choosing::settled(case.newest()),

@@ -53,18 +53,12 @@ impl Settings {
             true => Err(format!("`{key}` is for the resolver {}: {resolver} has none", owners[0])),
             false => Ok(()),
         };
-        let needed = |key: &str, given: bool, owner: Resolver| match uses(&[owner]) && !given {
-            true => Err(format!("the resolver {owner} needs `{key}`")),
-            false => Ok(()),
-        };
         owned("order", !self.order.is_empty(), &[Resolver::Priority])?;
         owned("by", !self.by.is_empty(), &[Resolver::Prioritize])?;
         owned("expr", self.expr.is_some(), &[Resolver::Expr])?;
         owned("custom", self.custom.is_some(), &[Resolver::Custom])?;
         owned("merge", self.merge.is_some(), &[Resolver::ThreeWay, Resolver::DeepMerge])?;
-        needed("order", !self.order.is_empty(), Resolver::Priority)?;
-        needed("expr", self.expr.is_some(), Resolver::Expr)?;
-        needed("custom", self.custom.is_some(), Resolver::Custom)?;
+        tried().try_for_each(|resolver| self.suffice(resolver))?;
         if self.order.len() > ORDER_MAX {
             return Err(format!("`order` takes at most {ORDER_MAX} values"));
         }
@@ -72,6 +66,17 @@ impl Settings {
             return Err(format!("`fallback` takes at most {FALLBACK_MAX} resolvers"));
         }
         self.expr.as_deref().map_or(Ok(()), |text| check_length("expr", text))
+    }
+
+    /// Whether they tell `resolver` all it needs.
+    pub fn suffice(&self, resolver: Resolver) -> Result<(), String> {
+        let (key, given) = match resolver {
+            Resolver::Priority => ("order", !self.order.is_empty()),
+            Resolver::Expr => ("expr", self.expr.is_some()),
+            Resolver::Custom => ("custom", self.custom.is_some()),
+            _ => return Ok(()),
+        };
+        if given { Ok(()) } else { Err(format!("the resolver {resolver} needs `{key}`")) }
     }
 
     /// Adds what is set to a field as it is written.

@@ -13,6 +13,7 @@ use super::handle::{Inner, Node};
 use super::open::{self, Opened};
 use super::settings::RunError;
 use crate::clock::{ClusterId, Incarnation, NodeId};
+use crate::conflict::{Case, Customs};
 use crate::engine::hooks::Hooks;
 use crate::engine::keys::{Ed25519, Keys};
 use crate::engine::{Config, Limits, Loader, Now, Replica};
@@ -35,6 +36,7 @@ pub struct Builder {
     host_report: bool,
     region: String,
     max_clock_skew_ms: u64,
+    customs: Customs,
 }
 
 impl Default for Builder {
@@ -53,6 +55,7 @@ impl Default for Builder {
             host_report: false,
             region: String::new(),
             max_clock_skew_ms: 500,
+            customs: Customs::default(),
         }
     }
 }
@@ -138,6 +141,18 @@ impl Builder {
         self
     }
 
+    /// Registers a resolver for fields that say `resolver = "custom"` and `custom = "<name>"`. It is asked at every read, and
+    /// must be a function of its case alone. Register it at every node of the cluster: one that lacks it reports the
+    /// conflict as unresolved.
+    pub fn resolver(
+        mut self,
+        name: impl Into<String>,
+        resolver: impl Fn(&Case<'_>) -> Result<serde_json::Value, String> + Send + Sync + 'static,
+    ) -> Self {
+        self.customs.register(name, Arc::new(resolver));
+        self
+    }
+
     /// Opens the store, starts the transport and the node. Needs a tokio runtime.
     pub async fn start(self) -> Result<Node, RunError> {
         let dir = self.data_dir.as_deref().map(DataDir::lock).transpose().map_err(|error| denied(&error))?;
@@ -170,7 +185,7 @@ impl Builder {
             max_clock_skew_ms: self.max_clock_skew_ms,
             limits: Limits::default(),
             hooks: Hooks::default(),
-            customs: crate::conflict::Customs::default(),
+            customs: self.customs.clone(),
             region: self.region.clone(),
             software: concat!("folkmoot/", env!("CARGO_PKG_VERSION")).to_owned(),
         };

@@ -5,11 +5,10 @@ use serde_json::{Map, Value as Json, json};
 
 use super::handle::Node;
 use super::write::{DocumentWrite, Durability, IfMatch, Missing, Receipt, WriteBody, WriteError};
-use crate::conflict::case::{Case, Customs, Verdict};
-use crate::conflict::resolver::{Prepared, resolve};
-use crate::conflict::{Conflict, Policy, Status};
-use crate::crdt::Resolver;
-use crate::document::{Address, AddressError, Edit};
+use crate::conflict::judge::InForce;
+use crate::conflict::{Conflict, Judge, Policy, Status, Verdict};
+use crate::crdt::{FieldKind, Resolver};
+use crate::document::{Address, AddressError, Edit, Sibling};
 use crate::engine::Replica;
 use crate::history::ledger::Entry;
 
@@ -46,13 +45,26 @@ pub enum ResolveError {
     NoSuchSibling { dot: String, known: String },
     #[error("{resolver} does not settle this conflict: {cause}")]
     Unable { resolver: Resolver, cause: String },
-    #[error("the rule `{rule}` is broken by the documents themselves: {cause}. Change one of {documents}")]
+    #[error(
+        "the rule `{rule}` is broken by the documents themselves: {cause}. No resolver settles that: change {documents}"
+    )]
     OfRule { rule: String, cause: String, documents: String },
     #[error("no decision about {0} is kept here: only what a person settled can be opened again")]
     NotDecided(String),
-    #[error("the ledger of this node holds no overruled value for {0}: ask another node, each keeps what it saw")]
+    #[error("{id} is {status} already: see the list of conflicts for the one that is open now")]
+    Reopened { id: String, status: String },
+    #[error(
+        "{document} was written since: `{field}` no longer holds what was decided. Write the value you want, or undo one by \
+         its dot"
+    )]
+    WrittenSince { document: String, field: String },
+    #[error(
+        "there is no conflict or decision {0}, and no value with this dot in the ledger of this node: each keeps what it saw, ask another"
+    )]
     NotInLedger(String),
-    #[error("several values were overruled: name one by its dot: {0}")]
+    #[error("readers see all its values: none was overruled")]
+    NothingOverruled,
+    #[error("several values were overruled; name one by its dot: {0}")]
     Several(String),
     #[error(transparent)]
     Address(#[from] AddressError),
@@ -135,21 +147,34 @@ impl Node {
         Ok(Resolved { conflict, value, receipt: Some(receipt) })
     }
 
-    /// Opens a conflict again that a person settled: its siblings stand side by side as before.
+    /// Opens a conflict again that a person settled: its siblings stand side by side as before, under new dots, so that
+    /// it is a new conflict with an id of its own.
     pub async fn reopen(&self, id: &str, by: &str, durability: Durability) -> Result<Receipt, ResolveError> {
         let decision = self.decision(id)?;
-        let text = |key: &str| decision.get(key).and_then(Json::as_str).unwrap_or_default().to_owned();
-        let siblings = decision.get("siblings").and_then(Json::as_array).cloned().unwrap_or_default();
-        let values = siblings.iter().map(|sibling| sibling["value"].clone()).collect();
-        let open = self.edit(&text("document"), &text("field"), Change::Siblings(values), None)?;
-        let mut reopened = decision.clone();
+        if decision.status != "resolved" {
+            return Err(ResolveError::Reopened { id: id.to_owned(), status: decision.status });
+        }
+        let etag = {
+            let replica = self.inner.replica.read();
+            let shown = replica.view(&decision.document);
+            let stands = shown.as_ref().and_then(|view| register(&view.fields, &decision.field));
+            let contested = shown.as_ref().is_some_and(|view| view.siblings.contains_key(&decision.field));
+            if contested || stands != Some(&decision.value) {
+                let Decision { document, field, .. } = decision;
+                return Err(ResolveError::WrittenSince { document, field });
+            }
+            etag_of(&replica, &decision.document)
+        };
+        let values = decision.siblings.iter().map(|sibling| sibling.value.clone()).collect();
+        let open = self.edit(&decision.document, &decision.field, Change::Siblings(values), etag)?;
+        let mut reopened = decision.fields;
         reopened.insert("status".into(), "reopened".into());
         reopened.insert("reopened_by".into(), by.into());
         Ok(self.write(vec![open, decided(id, Json::Object(reopened))?], durability).await?)
     }
 
-    /// Brings an overruled value back, as a new write. `id` names a conflict that is or was; `dot` one of its values, which
-    /// may be left out where only one was overruled.
+    /// Brings an overruled value back, as a new write. `id` names a conflict that is, one that a person settled, or the
+    /// dot of a value in the ledger; `dot` one of a conflict's values, and may be left out where only one was overruled.
     pub async fn undo(
         &self,
         id: &str,
@@ -157,31 +182,16 @@ impl Node {
         by: &str,
         durability: Durability,
     ) -> Result<Resolved, ResolveError> {
-        let conflict = self.conflict(id);
-        let decision = if conflict.is_none() { self.decision(id).ok() } else { None };
-        let (document, field) = match (&conflict, &decision) {
-            (Some(conflict), _) => (conflict.document.clone(), conflict.field.clone().unwrap_or_default()),
-            (None, Some(decision)) => {
-                let text = |key: &str| decision.get(key).and_then(Json::as_str).unwrap_or_default().to_owned();
-                (text("document"), text("field"))
-            }
-            (None, None) => self.of_ledger(dot.unwrap_or(id))?,
-        };
-        let entry = self.overruled(
-            &document,
-            &field,
-            dot.or(if decision.is_none() && conflict.is_none() { Some(id) } else { None }),
-        )?;
-        let value: Json = serde_json::from_str(&entry.value).unwrap_or(Json::Null);
-        let back = self.edit(&document, &field, Change::Set(value.clone()), None)?;
+        let Overruled { conflict, dot, value } = self.overruled(id, dot)?;
+        let document = conflict.document.clone();
+        let field = conflict.field.clone().unwrap_or_default();
+        let back = self.edit(&document, &field, Change::Back(value.clone()), None)?;
         let undone = json!({
-            "status": "undone", "document": document, "field": field, "value": value, "dot": entry.dot, "by": by,
-            "at_ms": self.now().wall_ms,
+            "status": "undone", "conflict": conflict.id, "document": document, "field": field, "value": value,
+            "dot": dot, "by": by, "at_ms": self.now().wall_ms,
         });
-        let name = conflict.as_ref().map_or(id, |conflict| conflict.id.as_str());
-        let name = blake3::hash(format!("{name} {}", entry.dot).as_bytes()).to_hex()[..32].to_owned();
+        let name = blake3::hash(format!("{} {dot}", conflict.id).as_bytes()).to_hex()[..32].to_owned();
         let receipt = self.write(vec![back, decided(&name, undone)?], durability).await?;
-        let conflict = conflict.unwrap_or_else(|| Conflict::past(id, &document, &field));
         Ok(Resolved { conflict, value, receipt: Some(receipt) })
     }
 
@@ -199,34 +209,43 @@ impl Node {
         pairs.into_iter().map(|(now, then)| Previewed { now, then }).collect()
     }
 
-    fn of_ledger(&self, dot: &str) -> Result<(String, String), ResolveError> {
+    /// The value to bring back: of a conflict that is, else of a person's decision, else of the ledger.
+    fn overruled(&self, id: &str, dot: Option<&str>) -> Result<Overruled, ResolveError> {
+        if let Some(conflict) = self.conflict(id) {
+            of_values(&conflict)?;
+            let lost = lost(&conflict.siblings, conflict.value.as_ref(), dot)?;
+            return Ok(lost.of(conflict));
+        }
+        if let Ok(Decision { document, field, siblings, value, .. }) = self.decision(id) {
+            let lost = lost(&siblings, Some(&value), dot)?;
+            return Ok(lost.of(Conflict::past(id, &document, &field)));
+        }
+        let dot = dot.unwrap_or(id);
         let replica = self.inner.replica.read();
-        let entry = replica.conflicts().ledger().iter().find(|(_, entry)| entry.dot == dot);
-        let entry = entry.ok_or_else(|| ResolveError::NotFound(dot.to_owned()))?;
-        Ok((entry.1.document.clone(), entry.1.field.clone()))
-    }
-
-    fn overruled(&self, document: &str, field: &str, dot: Option<&str>) -> Result<Entry, ResolveError> {
-        let replica = self.inner.replica.read();
-        let of_field = |entry: &&Entry| entry.document == document && entry.field == field;
-        let entries = replica.conflicts().ledger().iter().map(|(_, entry)| entry).filter(of_field);
-        let found: Vec<&Entry> = match dot {
-            Some(dot) => entries.filter(|entry| entry.dot == dot).collect(),
-            None => entries.filter(|entry| entry.is_overruled()).collect(),
-        };
-        match found[..] {
-            [] => Err(ResolveError::NotInLedger(format!("{document} {field}"))),
-            [only] => Ok(only.clone()),
-            _ => {
-                Err(ResolveError::Several(found.iter().map(|entry| entry.dot.as_str()).collect::<Vec<_>>().join(", ")))
-            }
+        let entries: Vec<&Entry> =
+            replica.conflicts().ledger().iter().map(|(_, entry)| entry).filter(|entry| entry.dot == dot).collect();
+        match entries[..] {
+            [] => Err(ResolveError::NotInLedger(dot.to_owned())),
+            [entry, ..] => Ok(Overruled {
+                conflict: Conflict::past(id, &entry.document, &entry.field),
+                dot: dot.to_owned(),
+                value: serde_json::from_str(&entry.value).unwrap_or(Json::Null),
+            }),
         }
     }
 
-    fn decision(&self, id: &str) -> Result<Map<String, Json>, ResolveError> {
-        let address = Address::new(COLLECTION, id)?;
-        let document = self.read(&address).document;
-        document.map(|shown| shown.view.fields).ok_or_else(|| ResolveError::NotDecided(id.to_owned()))
+    fn decision(&self, id: &str) -> Result<Decision, ResolveError> {
+        let none = || ResolveError::NotDecided(id.to_owned());
+        let address = Address::new(COLLECTION, id).map_err(|_| none())?;
+        let fields = self.read(&address).document.map(|shown| shown.view.fields).ok_or_else(none)?;
+        Decision::of(fields).ok_or_else(none)
+    }
+
+    /// Whether the field would not take another value as long as it has one: it keeps the first, or the largest.
+    fn keeps_its_own(&self, address: &Address, field: &str, is_key: bool) -> bool {
+        let (schema, _) = self.schema(address.collection());
+        let kind = schema.field(field).and_then(|field| if is_key { field.inner } else { Some(field.kind) });
+        matches!(kind, Some(FieldKind::Fww | FieldKind::Max | FieldKind::Min))
     }
 
     /// The write that changes one register of a document: a field, or one key of a map.
@@ -240,19 +259,123 @@ impl Node {
         let address = Address::parse(document)?;
         let fields = self.read(&address).document.map(|shown| shown.view.fields).unwrap_or_default();
         let (field, key) = place(&fields, register);
+        let unset = match (&change, &key) {
+            (Change::Back(_), key) if self.keeps_its_own(&address, &field, key.is_some()) => Some(match key {
+                None => Edit::Unset { field: field.clone() },
+                Some(key) => Edit::UnsetKey { field: field.clone(), key: key.clone() },
+            }),
+            _ => None,
+        };
         let edit = match (change, key) {
-            (Change::Set(value), None) => Edit::Set { field, value },
-            (Change::Set(value), Some(key)) => Edit::SetKey { field, key, value },
+            (Change::Set(value) | Change::Back(value), None) => Edit::Set { field, value },
+            (Change::Set(value) | Change::Back(value), Some(key)) => Edit::SetKey { field, key, value },
             (Change::Siblings(values), key) => Edit::Siblings { field, key, values },
         };
         let if_match = etag.map(|tag| IfMatch::Tags(vec![tag]));
-        let body = WriteBody::Edits(vec![edit]);
+        let body = WriteBody::Edits(unset.into_iter().chain([edit]).collect());
         Ok(DocumentWrite { address, body, if_match, create_only: false, missing: Missing::Refuse })
+    }
+}
+
+/// A value that gave way, and the conflict it was in.
+struct Overruled {
+    conflict: Conflict,
+    dot: String,
+    value: Json,
+}
+
+/// One sibling's dot and value.
+struct Lost {
+    dot: String,
+    value: Json,
+}
+
+impl Lost {
+    fn of(self, conflict: Conflict) -> Overruled {
+        Overruled { conflict, dot: self.dot, value: self.value }
+    }
+}
+
+/// The sibling with this dot; without one the only sibling that is not what readers see.
+fn lost(siblings: &[Sibling], shown: Option<&Json>, dot: Option<&str>) -> Result<Lost, ResolveError> {
+    let listed = |siblings: &[&Sibling]| {
+        let each = |sibling: &&Sibling| format!("{} ({})", sibling.dot, shortened(&sibling.value));
+        siblings.iter().map(each).collect::<Vec<_>>().join(", ")
+    };
+    let found: Vec<&Sibling> = match dot {
+        Some(dot) => siblings.iter().filter(|sibling| sibling.dot == dot).collect(),
+        None => siblings.iter().filter(|sibling| Some(&sibling.value) != shown).collect(),
+    };
+    match (&found[..], dot) {
+        ([only], _) => Ok(Lost { dot: only.dot.clone(), value: only.value.clone() }),
+        (_, Some(dot)) => {
+            let known = listed(&siblings.iter().collect::<Vec<_>>());
+            Err(ResolveError::NoSuchSibling { dot: dot.to_owned(), known })
+        }
+        ([], None) => Err(ResolveError::NothingOverruled),
+        (several, None) => Err(ResolveError::Several(listed(several))),
+    }
+}
+
+/// A value as an error shows it.
+fn shortened(value: &Json) -> String {
+    const SHOWN_MAX: usize = 40;
+    let text = value.to_string();
+    match text.char_indices().nth(SHOWN_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+/// What a person made of a conflict, as `conflicts/<id>` keeps it.
+struct Decision {
+    status: String,
+    document: String,
+    field: String,
+    siblings: Vec<Sibling>,
+    value: Json,
+    /// All of it.
+    fields: Map<String, Json>,
+}
+
+impl Decision {
+    /// `None`: it is none, or one of an undo, which has no siblings.
+    fn of(fields: Map<String, Json>) -> Option<Self> {
+        let text = |key: &str| fields.get(key).and_then(Json::as_str).map(str::to_owned);
+        let siblings = fields.get("siblings")?.as_array()?.iter().map(sibling_of).collect::<Option<_>>()?;
+        Some(Self {
+            status: text("status")?,
+            document: text("document")?,
+            field: text("field")?,
+            siblings,
+            value: fields.get("value").cloned().unwrap_or(Json::Null),
+            fields,
+        })
+    }
+}
+
+fn sibling_of(json: &Json) -> Option<Sibling> {
+    Some(Sibling {
+        value: json.get("value")?.clone(),
+        dot: json.get("dot")?.as_str()?.to_owned(),
+        replica: json.get("replica")?.as_str()?.to_owned(),
+        at: json.get("at")?.as_u64()?,
+        base: json.get("base").cloned(),
+    })
+}
+
+/// The value of a field, or of one key of a map.
+fn register<'f>(fields: &'f Map<String, Json>, name: &str) -> Option<&'f Json> {
+    match place(fields, name) {
+        (field, None) => fields.get(&field),
+        (field, Some(key)) => fields.get(&field)?.get(&key),
     }
 }
 
 enum Change {
     Set(Json),
+    /// Sets it whatever it holds.
+    Back(Json),
     Siblings(Vec<Json>),
 }
 
@@ -270,14 +393,20 @@ impl ConflictFilter {
     }
 }
 
+/// A conflict of values can be settled by one of them; a broken rule only by whoever writes its documents.
+fn of_values(conflict: &Conflict) -> Result<(), ResolveError> {
+    if !conflict.siblings.is_empty() {
+        return Ok(());
+    }
+    let documents = std::iter::once(&conflict.document).chain(&conflict.others).cloned().collect::<Vec<_>>();
+    let rule = conflict.rule.clone().unwrap_or_default();
+    let cause = conflict.cause.clone().unwrap_or_default();
+    Err(ResolveError::OfRule { rule, cause, documents: documents.join(", ") })
+}
+
 /// The value a resolution gives.
 fn chosen(replica: &Replica, conflict: &Conflict, resolution: &Resolution) -> Result<Json, ResolveError> {
-    if conflict.siblings.is_empty() {
-        let documents =
-            std::iter::once(&conflict.document).chain(&conflict.others).cloned().collect::<Vec<_>>().join(", ");
-        let rule = conflict.rule.clone().unwrap_or_default();
-        return Err(ResolveError::OfRule { rule, cause: conflict.cause.clone().unwrap_or_default(), documents });
-    }
+    of_values(conflict)?;
     match resolution {
         Resolution::Value(value) => Ok(value.clone()),
         Resolution::Choose(dot) => {
@@ -288,24 +417,26 @@ fn chosen(replica: &Replica, conflict: &Conflict, resolution: &Resolution) -> Re
                 .ok_or_else(|| ResolveError::NoSuchSibling { dot: dot.clone(), known: known() })
         }
         Resolution::With(resolver) => {
-            let fields = replica.view(&conflict.document).map(|view| view.fields).unwrap_or_default();
-            let case = Case {
-                document: &conflict.document,
-                field: conflict.field.as_deref().unwrap_or_default(),
-                siblings: &conflict.siblings,
-                fields: &fields,
-                holds: &|_| Ok(()),
-                customs: &Customs::default(),
-            };
-            match resolve(&case, *resolver, &Prepared::default()).1 {
+            let unable = |cause: String| ResolveError::Unable { resolver: *resolver, cause };
+            match tried(replica, conflict, *resolver) {
                 Verdict::Settled(value) | Verdict::Merged(value, _) => Ok(value),
-                Verdict::Unable(cause) => Err(ResolveError::Unable { resolver: *resolver, cause }),
-                Verdict::Waits(_) => {
-                    Err(ResolveError::Unable { resolver: *resolver, cause: "it leaves it to somebody".to_owned() })
-                }
+                Verdict::Unable(cause) => Err(unable(cause)),
+                Verdict::Waits(_) => Err(unable("it leaves it to somebody".to_owned())),
             }
         }
     }
+}
+
+/// What a resolver makes of a conflict, told what the schema and the policies tell it.
+fn tried(replica: &Replica, conflict: &Conflict, resolver: Resolver) -> Verdict {
+    let name = conflict.document.as_str();
+    let merged = replica.state().document(name).and_then(|document| replica.merged(name, document));
+    let (Some(view), Some(field)) = (merged, &conflict.field) else {
+        return Verdict::Unable("its document is not there".to_owned());
+    };
+    let collection = name.split('/').next().unwrap_or_default();
+    let in_force = InForce { policies: replica.policies(), customs: &replica.config().customs };
+    Judge::of(replica.schema(collection).0).try_on(name, field, &view, resolver, in_force)
 }
 
 fn described(resolution: &Resolution) -> Json {

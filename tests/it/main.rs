@@ -10,6 +10,7 @@ mod harness;
 
 mod admission;
 mod audit;
+mod conflicts;
 mod contract;
 mod crash;
 mod damage;

@@ -1,9 +1,10 @@
 //! `folkmoot demo`: three nodes, a split, conflicting writes, a healing, and a report.
 //!
-//! `script` says what is written where, `checks` what must come out, `story` plays it on real processes, `report`
-//! tells it.
+//! `script` says what is written where, `checks` what must come out, `conflict` is the last act, `story` plays all of it on
+//! real processes, `report` tells it.
 
 mod checks;
+mod conflict;
 mod report;
 mod script;
 mod story;

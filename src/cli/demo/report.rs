@@ -24,6 +24,8 @@ pub struct Report {
     pub clock_digests: Vec<String>,
     pub state_digests: Vec<String>,
     pub checks: Vec<Check>,
+    /// One conflict, its policy, its ledger entries, and an undo.
+    pub conflict: Vec<Check>,
     pub total_s: f64,
 }
 
@@ -63,7 +65,7 @@ impl Act {
 
 impl Report {
     pub fn held(&self) -> bool {
-        self.checks.iter().all(|check| check.held) && !self.checks.is_empty()
+        self.checks.iter().chain(&self.conflict).all(|check| check.held) && !self.checks.is_empty()
     }
 
     pub fn set_digests(&mut self, views: &[ClusterView]) {
@@ -120,12 +122,18 @@ impl Report {
         let (clock, state) = (digest(&self.clock_digests), digest(&self.state_digests));
         out.push(format!("  All three: clock {clock}, state {state}"));
         out.push(String::from("\nWhat became of it, on every node"));
-        for check in &self.checks {
-            out.push(format!("  {}  {}", if check.held { "yes" } else { "NO " }, check.claim));
-            out.extend(check.found.iter().map(|found| format!("       {found}")));
-        }
+        tell_checks(&self.checks, out);
+        out.push(String::from("\nOne of the conflicts: listed, settled by a policy, remembered, undone"));
+        tell_checks(&self.conflict, out);
         let end = if self.held() { "Everything converged" } else { "NOT everything is as it has to be" };
         out.push(format!("\n{end}; the whole took {:.1} s.", self.total_s));
+    }
+}
+
+fn tell_checks(checks: &[Check], out: &mut Vec<String>) {
+    for check in checks {
+        out.push(format!("  {}  {}", if check.held { "yes" } else { "NO " }, check.claim));
+        out.extend(check.found.iter().map(|found| format!("       {found}")));
     }
 }
 
@@ -162,6 +170,8 @@ mod tests {
         assert!(!report(vec![]).held());
         assert!(!report(vec![check(true), check(false)]).held());
         assert!(report(vec![check(true)]).held());
+        let undone_wrongly = Report { checks: vec![check(true)], conflict: vec![check(false)], ..Report::default() };
+        assert!(!undone_wrongly.held());
         assert!(report(vec![check(false)]).tell().contains("NO   it is so"));
     }
 }

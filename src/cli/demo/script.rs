@@ -90,7 +90,7 @@ pub const TASKS_EAST: u64 = 40;
 pub const REQUESTS: i64 = (100 + 3 + 4) + (10 * 5 + 20) + 7 * 10;
 
 const TOTALS: &str = "fleet/totals";
-const CONTESTED: &str = "vms/vm-07";
+pub const CONTESTED: &str = "vms/vm-07";
 const CONTESTED_TOO: &str = "vms/vm-12";
 const DELETED: &str = "vms/vm-21";
 

@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use crate::cli::client::Client;
 use crate::cli::cluster::directory;
-use crate::cli::demo::checks;
 use crate::cli::demo::report::{Act, NodeReport, Report};
 use crate::cli::demo::script::{self, ASH, ELM, NAMES, OAK, Step};
+use crate::cli::demo::{checks, conflict};
 use crate::cli::exit::Error;
 use crate::cli::output::Output;
 use crate::cli::processes::{LocalCluster, Plan};
@@ -107,6 +107,8 @@ async fn tell_story(cluster: &LocalCluster, report: &mut Report, begin: Instant,
     heal(cluster, report).await?;
     output.say(format!("Healed in {:.0} ms. Looking at what became of it…", report.healed_ms));
     report.checks = checks::all(&cluster.clients()).await?;
+    output.say("Settling one of the conflicts by a policy, and undoing that…");
+    report.conflict = conflict::play(cluster).await?;
     report.total_s = begin.elapsed().as_secs_f64();
     Ok(())
 }
