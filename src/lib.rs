@@ -49,6 +49,7 @@
 //! | [`conflict`] | what becomes of concurrent values |
 //! | [`history`] | values that were overruled; what was found and decided here, provably whole |
 //! | [`engine`] | the replica: inputs and a time go in, outputs come out |
+//! | [`domain`] | what a fleet keeps: knowledge |
 //! | [`sim`] | the same replica under virtual time, faults and oracles |
 //! | `store`, `net`, `telemetry` | disks; links; logs and metrics |
 //! | `node` | a running node, and what programs hold of it |
@@ -58,6 +59,7 @@ pub mod clock;
 pub mod conflict;
 pub mod crdt;
 pub mod document;
+pub mod domain;
 pub mod engine;
 #[cfg(any(test, feature = "mutants"))]
 #[doc(hidden)]
