@@ -197,7 +197,7 @@ impl ResolutionWire {
     }
 }
 
-fn by(given: Option<&String>) -> Result<&str, Problem> {
+pub(super) fn by(given: Option<&String>) -> Result<&str, Problem> {
     match given {
         None => Ok("api"),
         Some(by) if by.len() <= BY_BYTES_MAX && !by.chars().any(char::is_control) => Ok(by),
@@ -208,7 +208,7 @@ fn by(given: Option<&String>) -> Result<&str, Problem> {
     }
 }
 
-fn durability(ask: &Ask) -> Durability {
+pub(super) fn durability(ask: &Ask) -> Durability {
     ask.params.durability(&DURABILITY).unwrap_or(Durability::Local)
 }
 

@@ -9,6 +9,7 @@ use axum::routing::{MethodFilter, on};
 use super::operation::Operation;
 use super::problem::{Kind, Problem};
 use super::serve::Api;
+use super::{advisor, knowledge};
 use super::{batch, cluster, conflicts, docs, gate, health, openapi, policies, schemas, watch};
 
 /// Every operation of the API.
@@ -20,6 +21,8 @@ pub(super) fn operations() -> impl Iterator<Item = &'static Operation> {
         schemas::OPERATIONS,
         conflicts::OPERATIONS,
         policies::OPERATIONS,
+        advisor::OPERATIONS,
+        knowledge::OPERATIONS,
         cluster::OPERATIONS,
         health::OPERATIONS,
         openapi::OPERATIONS,

@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 use crate::cli::exit::Error;
 use crate::cli::output::Output;
 use crate::cli::{
-    about, bench, chaos, cluster, conflicts, demo, policy, read, replay, run as node, sim, status, transfer, watch,
+    about, advisor, bench, chaos, cluster, conflicts, demo, knowledge, policy, read, replay, run as node, sim, status, transfer, watch,
     write,
 };
 
@@ -58,6 +58,8 @@ enum Command {
     Watch(watch::WatchArgs),
     Conflicts(conflicts::ConflictsArgs),
     Policy(policy::PolicyArgs),
+    Advisor(advisor::AdvisorArgs),
+    Knowledge(knowledge::KnowledgeArgs),
     Peers(status::PeersArgs),
     Leave(status::LeaveArgs),
     Export(transfer::ExportArgs),
@@ -96,6 +98,8 @@ async fn dispatch(command: Command, output: Output) -> Result<(), Error> {
         Command::Watch(args) => watch::watch(args, output).await,
         Command::Conflicts(args) => conflicts::conflicts(args, output).await,
         Command::Policy(args) => policy::policy(args, output).await,
+        Command::Advisor(args) => advisor::advisor(args, output).await,
+        Command::Knowledge(args) => knowledge::knowledge(args, output).await,
         Command::Peers(args) => status::peers(args, output).await,
         Command::Leave(args) => status::leave(args, output).await,
         Command::Export(args) => transfer::export(args, output).await,

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
-use super::case::{Case, Customs, Verdict};
+use super::case::{Asked, Case, Customs, Verdict};
 use super::detect::score;
 use super::expression::Expression;
 use super::merge::Rules;
@@ -189,6 +189,7 @@ impl Policy {
             fields: &fields,
             holds: &|_| Ok(()),
             customs: &customs,
+            asks: Asked::default(),
         };
         let (collection, id) = sample.document.split_once('/').unwrap_or((&sample.document, ""));
         let mut policies = Policies::default();

@@ -7,6 +7,8 @@ use std::cmp::Ordering;
 
 use serde_json::Value as Json;
 
+use super::advice::advise;
+use super::advisor::{Advice, Strategy};
 use super::case::{Case, For, Verdict};
 use super::expression::Expression;
 use super::merge::Rules;
@@ -37,7 +39,7 @@ impl Prepared {
 pub fn resolve(case: &Case<'_>, resolver: Resolver, prepared: &Prepared) -> (Resolver, Verdict) {
     let mut first = None;
     for resolver in std::iter::once(resolver).chain(prepared.settings.fallback.iter().copied()) {
-        let verdict = resolve_with(case, resolver, prepared);
+        let verdict = settles_with(case, resolver, prepared);
         match verdict {
             Verdict::Unable(_) => first.get_or_insert((resolver, verdict)),
             settled_or_waits => return (resolver, settled_or_waits),
@@ -46,7 +48,8 @@ pub fn resolve(case: &Case<'_>, resolver: Resolver, prepared: &Prepared) -> (Res
     first.unwrap_or((resolver, Verdict::Waits(For::Person)))
 }
 
-fn resolve_with(case: &Case<'_>, resolver: Resolver, prepared: &Prepared) -> Verdict {
+/// What one resolver makes of it, without fallbacks.
+pub(super) fn settles_with(case: &Case<'_>, resolver: Resolver, prepared: &Prepared) -> Verdict {
     let settings = &prepared.settings;
     match resolver {
         Resolver::LastWriter => choosing::settled(case.newest()),
@@ -68,8 +71,41 @@ fn resolve_with(case: &Case<'_>, resolver: Resolver, prepared: &Prepared) -> Ver
         },
         Resolver::Custom => by_custom(case, settings.custom.as_deref().unwrap_or_default()),
         Resolver::Vote => Verdict::Waits(For::Voters),
-        Resolver::Advisor => Verdict::Unable("there is no advisor".into()),
+        Resolver::Advisor => by_advice(case, prepared),
         Resolver::Manual => Verdict::Waits(For::Person),
+    }
+}
+
+/// Does what people would likely do. Where that is not known well enough, the fallback is asked.
+fn by_advice(case: &Case<'_>, prepared: &Prepared) -> Verdict {
+    let Some(standing) = case.asks.standing else {
+        return Verdict::Unable("the advisor is off: no model is trained".into());
+    };
+    match advise(standing, case.contested()) {
+        Advice::Abstain(why) => Verdict::Unable(format!("the advisor abstains: {why}")),
+        Advice::Use { strategy: Strategy::Priority, .. } if prepared.settings.order.is_empty() => {
+            Verdict::Unable("the advisor says priority, and the field has no `order`".into())
+        }
+        Advice::Use { strategy, .. } => settles_with(case, resolver_of(strategy), prepared),
+    }
+}
+
+/// The resolver that does what a strategy says.
+pub(super) fn resolver_of(strategy: Strategy) -> Resolver {
+    match strategy {
+        Strategy::LastWriter => Resolver::LastWriter,
+        Strategy::FirstWriter => Resolver::FirstWriter,
+        Strategy::KeepAll => Resolver::KeepAll,
+        Strategy::Max => Resolver::Max,
+        Strategy::Min => Resolver::Min,
+        Strategy::Union => Resolver::Union,
+        Strategy::DeepMerge => Resolver::DeepMerge,
+        Strategy::Priority => Resolver::Priority,
+        Strategy::Prioritize => Resolver::Prioritize,
+        Strategy::Discard => Resolver::Discard,
+        Strategy::ThreeWay => Resolver::ThreeWay,
+        Strategy::Rollback => Resolver::Rollback,
+        Strategy::Manual => Resolver::Manual,
     }
 }
 

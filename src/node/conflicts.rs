@@ -5,7 +5,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::handle::Node;
 use super::write::{DocumentWrite, Durability, IfMatch, Missing, Receipt, WriteBody, WriteError};
-use crate::conflict::case::{Case, Customs, Verdict};
+use crate::conflict::case::{Asked, Case, Customs, Verdict};
 use crate::conflict::resolver::{Prepared, resolve};
 use crate::conflict::{Conflict, Policy, Status};
 use crate::crdt::Resolver;
@@ -114,11 +114,11 @@ impl Node {
         preview: bool,
         durability: Durability,
     ) -> Result<Resolved, ResolveError> {
-        let (conflict, value, etag) = {
+        let (conflict, value, etag, contested) = {
             let replica = self.inner.replica.read();
             let conflict = replica.conflicts().get(id).cloned().ok_or_else(|| ResolveError::NotFound(id.to_owned()))?;
             let value = chosen(&replica, &conflict, resolution)?;
-            (conflict.clone(), value, etag_of(&replica, &conflict.document))
+            (conflict.clone(), value, etag_of(&replica, &conflict.document), contested(&replica, &conflict.document))
         };
         if preview {
             return Ok(Resolved { conflict, value, receipt: None });
@@ -128,7 +128,7 @@ impl Node {
         let decision = json!({
             "status": "resolved", "document": conflict.document, "field": field, "class": conflict.class,
             "siblings": siblings, "value": value, "shown": conflict.value, "by": by, "how": described(resolution),
-            "at_ms": self.now().wall_ms,
+            "at_ms": self.now().wall_ms, "contested": contested, "score": conflict.score,
         });
         let settle = self.edit(&conflict.document, &field, Change::Set(value.clone()), etag)?;
         let writes = vec![settle, decided(id, decision)?];
@@ -297,6 +297,11 @@ fn chosen(replica: &Replica, conflict: &Conflict, resolution: &Resolution) -> Re
                 fields: &fields,
                 holds: &|_| Ok(()),
                 customs: &Customs::default(),
+                asks: Asked {
+                    standing: replica.advisor().map(|standing| &**standing),
+                    contested: contested(replica, &conflict.document),
+                    score: conflict.score,
+                },
             };
             match resolve(&case, *resolver, &Prepared::default()).1 {
                 Verdict::Settled(value) | Verdict::Merged(value, _) => Ok(value),
@@ -307,6 +312,11 @@ fn chosen(replica: &Replica, conflict: &Conflict, resolution: &Resolution) -> Re
             }
         }
     }
+}
+
+/// Registers of a document that have siblings.
+pub(super) fn contested(replica: &Replica, document: &str) -> usize {
+    replica.conflicts().of(document).iter().filter(|conflict| !conflict.siblings.is_empty()).count()
 }
 
 fn described(resolution: &Resolution) -> Json {
