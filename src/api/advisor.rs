@@ -169,7 +169,9 @@ pub(super) fn guard(write: &DocumentWrite) -> Result<(), Problem> {
         WriteBody::Put(fields) => {
             let definition = fields.get(DEFINITION).filter(|_| fields.len() == 1);
             let definition = definition.ok_or_else(|| refuse(format!("takes the one field `{DEFINITION}`")))?;
-            Standing::parse(&definition.to_string()).map(drop).map_err(|error| refuse(format!("holds no model: {error}")))
+            Standing::parse(&definition.to_string())
+                .map(drop)
+                .map_err(|error| refuse(format!("holds no model: {error}")))
         }
         _ => Err(refuse("is replaced as a whole, by POST /v1/advisor/train".to_owned())),
     }

@@ -220,8 +220,7 @@ const FIELDS: [&str; 7] = ["type", "content", "source", "confidence", "urgency",
 
 async fn list(ask: Ask) -> Outcome {
     let text = |parameter| ask.params.text(parameter).map(str::to_owned);
-    let filter =
-        KnowledgeFilter { kind: text(&TYPE), source: text(&SOURCE), text: text(&TEXT), after: text(&AFTER) };
+    let filter = KnowledgeFilter { kind: text(&TYPE), source: text(&SOURCE), text: text(&TEXT), after: text(&AFTER) };
     let limit = ask.params.integer(&LIMIT).unwrap_or(LIMIT_DEFAULT) as usize;
     let page = ask.api.node.knowledge(filter, limit).await?;
     let item = |(id, mut fields): (String, Map<String, Value>)| {
@@ -314,7 +313,8 @@ mod tests {
     async fn an_item_is_added_listed_compared_and_told_about() {
         let server = Server::start().await;
         let add = async |body: Value| server.json("POST", "/v1/knowledge", body).await;
-        let first = add(json!({"type": "fact", "content": "The port is 8080", "source": "a", "confidence": 1})).await.value();
+        let first =
+            add(json!({"type": "fact", "content": "The port is 8080", "source": "a", "confidence": 1})).await.value();
         assert_eq!(first["findings"], json!([]));
         let second = add(json!({"id": "second", "type": "fact", "content": "The port is 9090"})).await.value();
         assert_eq!((&second["id"], &second["findings"][0]["class"]), (&json!("second"), &json!("contradiction")));

@@ -75,7 +75,8 @@ pub async fn advisor(args: AdvisorArgs, output: Output) -> Result<(), Error> {
             let both = json!({ "evaluation": status["evaluation"], "since": status["since"] });
             output.either(&both, || {
                 let held_out = "trained on the earlier 70 %, asked about the later 30 %";
-                let lines = [("at the training", held_out, "evaluation"), ("since then", "the model in force", "since")];
+                let lines =
+                    [("at the training", held_out, "evaluation"), ("since then", "the model in force", "since")];
                 lines.map(|(when, how, key)| rated(when, how, &both[key])).join("\n")
             })
         }
@@ -114,7 +115,8 @@ fn rated(when: &str, how: &str, rated: &Value) -> String {
     if rated.is_null() {
         return format!("{when}: too few decisions to tell ({how})");
     }
-    let percent = |key: &str| rated[key].as_f64().map_or_else(|| "-".to_owned(), |share| format!("{:.1} %", share * 100.0));
+    let percent =
+        |key: &str| rated[key].as_f64().map_or_else(|| "-".to_owned(), |share| format!("{:.1} %", share * 100.0));
     format!(
         "{when}: {} decisions, {} answered, {} of these right ({how})",
         rated["decisions"],

@@ -5,8 +5,8 @@ use clap::{Parser, Subcommand};
 use crate::cli::exit::Error;
 use crate::cli::output::Output;
 use crate::cli::{
-    about, advisor, bench, chaos, cluster, conflicts, demo, knowledge, policy, read, replay, run as node, sim, status, transfer, watch,
-    write,
+    about, advisor, bench, chaos, cluster, conflicts, demo, knowledge, policy, read, replay, run as node, sim, status,
+    transfer, watch, write,
 };
 
 const AFTER: &str = "\

@@ -109,7 +109,8 @@ pub async fn knowledge(args: KnowledgeArgs, output: Output) -> Result<(), Error>
             let client = api.client()?;
             let mut after = None;
             loop {
-                let asked = [("type", kind.clone()), ("source", source.clone()), ("text", text.clone()), ("after", after)];
+                let asked =
+                    [("type", kind.clone()), ("source", source.clone()), ("text", text.clone()), ("after", after)];
                 let page: Value = client.read(&format!("/v1/knowledge{}", query(&asked))).await?;
                 for item in list(&page["items"]) {
                     output.either(item, || {

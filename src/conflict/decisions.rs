@@ -129,7 +129,13 @@ fn siblings(json: &Json) -> Option<Vec<Sibling>> {
     let text = |json: &Json, key: &str| json.get(key).and_then(Json::as_str).map(str::to_owned);
     let sibling = |json: &Json| {
         let (value, base) = (json.get("value")?.clone(), json.get("base").cloned());
-        Some(Sibling { value, dot: text(json, "dot")?, replica: text(json, "replica")?, at: json.get("at")?.as_u64()?, base })
+        Some(Sibling {
+            value,
+            dot: text(json, "dot")?,
+            replica: text(json, "replica")?,
+            at: json.get("at")?.as_u64()?,
+            base,
+        })
     };
     let mut siblings: Vec<Sibling> = json.as_array()?.iter().take(SIBLINGS_MAX).map(sibling).collect::<Option<_>>()?;
     // As they stood; a stable sort keeps the order of those of one time.
@@ -171,7 +177,10 @@ mod tests {
         let named = document(&[json!(3), json!(9)], json!(9), json!({"resolver": "max"}), 1);
         assert_eq!(Recorded::read(&named, &Prepared::default()).unwrap().fitting, [Strategy::Max]);
         let other = document(&[json!(3), json!(9)], json!(9), json!({"resolver": "expr"}), 1);
-        assert_eq!(Recorded::read(&other, &Prepared::default()).unwrap().fitting, [Strategy::FirstWriter, Strategy::Max]);
+        assert_eq!(
+            Recorded::read(&other, &Prepared::default()).unwrap().fitting,
+            [Strategy::FirstWriter, Strategy::Max]
+        );
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::io::{Event, Now};
 use super::replica::Replica;
-use crate::conflict::detect::across;
 use crate::conflict::advisor::Standing;
+use crate::conflict::detect::across;
 use crate::conflict::{Judge, Policies, Policy};
 use crate::document::builtin::builtins;
 use crate::document::cell::CellKey;

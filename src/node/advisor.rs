@@ -257,7 +257,9 @@ impl ModelStatus {
     pub fn of(standing: &Standing) -> Self {
         let origin = standing.model.origin();
         let named = |(place, shares): (&String, &BTreeMap<_, f64>)| {
-            let shares = shares.iter().map(|(strategy, share): (&crate::conflict::advisor::Strategy, _)| (strategy.name(), *share));
+            let shares = shares
+                .iter()
+                .map(|(strategy, share): (&crate::conflict::advisor::Strategy, _)| (strategy.name(), *share));
             (place.clone(), shares.collect())
         };
         Self {

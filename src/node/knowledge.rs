@@ -377,14 +377,7 @@ impl Findings {
 impl Similar {
     fn of(finding: Finding) -> Self {
         let Finding { id, class, score, why } = finding;
-        Self {
-            other: id,
-            class: class.name(),
-            score,
-            shared: why.shared,
-            opposed: why.opposed,
-            cosine: why.cosine,
-        }
+        Self { other: id, class: class.name(), score, shared: why.shared, opposed: why.opposed, cosine: why.cosine }
     }
 
     /// The names of the classes.
@@ -409,7 +402,7 @@ mod tests {
     use serde_json::json;
 
     async fn node() -> Node {
-        Node::builder().name("k").store(crate::node::settings::StoreKind::Memory).start().await.unwrap()
+        Node::builder().name("k").store(crate::store::StoreKind::Memory).start().await.unwrap()
     }
 
     fn fact(content: &str) -> Json {

@@ -44,9 +44,8 @@ impl Standing {
         places: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Self {
         let known = |(collection, field): &(&str, &str)| model.weighs(&format!("field={collection}.{field}"));
-        let habit = |(collection, field): (&str, &str)| {
-            (format!("{collection}.{field}"), habits.before(collection, field))
-        };
+        let habit =
+            |(collection, field): (&str, &str)| (format!("{collection}.{field}"), habits.before(collection, field));
         let habits = places.into_iter().filter(known).map(habit).collect();
         Self { version, trained_ms, by: by.to_owned(), model, habits, evaluation: None }
     }
