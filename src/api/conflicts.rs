@@ -199,7 +199,7 @@ impl ResolutionWire {
     }
 }
 
-fn by(given: Option<&String>) -> Result<&str, Problem> {
+pub(super) fn by(given: Option<&String>) -> Result<&str, Problem> {
     match given {
         None => Ok("api"),
         Some(by) if by.len() <= BY_BYTES_MAX && !by.chars().any(char::is_control) => Ok(by),
@@ -210,7 +210,7 @@ fn by(given: Option<&String>) -> Result<&str, Problem> {
     }
 }
 
-fn durability(ask: &Ask) -> Durability {
+pub(super) fn durability(ask: &Ask) -> Durability {
     ask.params.durability(&DURABILITY).unwrap_or(Durability::Local)
 }
 

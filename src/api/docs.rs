@@ -8,7 +8,7 @@ use super::condition::{self, Condition, quoted};
 use super::operation::{Ask, Operation, Outcome, answer};
 use super::problem::{Kind, Problem};
 use super::query::{Parameter, Takes};
-use super::{policies, schemas, wire};
+use super::{advisor, policies, schemas, wire};
 use crate::document::address::{ID_BYTES_MAX, check_collection};
 use crate::node::{DocumentWrite, Durability, Missing, Shown, Token, WriteBody, WriteError};
 
@@ -216,6 +216,7 @@ async fn write(ask: Ask, body: WriteBody) -> Outcome {
     let write = DocumentWrite { address: ask.address()?, body, if_match, create_only, missing };
     schemas::guard(&write)?;
     policies::guard(&write)?;
+    advisor::guard(&write)?;
     Ok(commit(ask, vec![write]).await?)
 }
 

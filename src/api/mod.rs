@@ -1,6 +1,6 @@
 //! Floor 9: one node over HTTP.
 //!
-//! Each file of resources ([`docs`], [`batch`], [`watch`], [`schemas`], [`conflicts`], [`policies`], [`cluster`], [`health`]) lists its operations as
+//! Each file of resources ([`docs`], [`batch`], [`watch`], [`schemas`], [`conflicts`], [`policies`], [`advisor`], [`knowledge`], [`cluster`], [`health`]) lists its operations as
 //! data: method, path, parameters, media types, problems, handler. The router, the check of query parameters and
 //! `/openapi.json` are all made from that one list ([`routes`]), so they cannot disagree.
 //!
@@ -9,6 +9,7 @@
 //!
 //! Nothing here decides what a write means: that is the node's. Start with [`docs`].
 
+mod advisor;
 mod audit;
 mod batch;
 mod body;
@@ -20,6 +21,7 @@ mod docs;
 mod gate;
 mod health;
 mod host;
+mod knowledge;
 mod openapi;
 mod operation;
 mod policies;

@@ -10,6 +10,7 @@ use super::operation::{Ask, Operation, Outcome, answer};
 use super::problem::{Kind, MEDIA_TYPE};
 use super::query::{Parameter, Takes};
 use super::routes::operations;
+use super::{advisor, knowledge};
 
 pub(super) static OPERATIONS: &[Operation] = &[Operation {
     method: Method::GET,
@@ -163,10 +164,16 @@ fn named(schema: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{schema}") })
 }
 
+/// Those below, and those that stand beside their operations.
 fn all_schemas() -> Value {
     let mut all = schemas();
     for (name, schema) in super::audit::schemas() {
         all[name] = schema;
+    }
+    for more in [advisor::schemas(), knowledge::schemas()] {
+        if let (Value::Object(all), Value::Object(more)) = (&mut all, more) {
+            all.extend(more);
+        }
     }
     all
 }
@@ -316,6 +323,11 @@ fn schemas() -> Value {
                 "score": { "type": "integer" },
                 "others": { "type": "array", "items": text },
                 "siblings": { "type": "array", "items": { "type": "object" } },
+                "advice": {
+                    "type": "object",
+                    "description": "What the advisor suggests, where it waits for somebody; or why it settled it so.",
+                    "properties": { "strategy": text, "confidence": { "type": "number" } },
+                },
             },
         },
         "ConflictListing": {

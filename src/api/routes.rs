@@ -9,7 +9,9 @@ use axum::routing::{MethodFilter, on};
 use super::operation::Operation;
 use super::problem::{Kind, Problem};
 use super::serve::Api;
-use super::{audit, batch, cluster, conflicts, docs, gate, health, openapi, policies, schemas, watch};
+use super::{
+    advisor, audit, batch, cluster, conflicts, docs, gate, health, knowledge, openapi, policies, schemas, watch,
+};
 
 /// Every operation of the API.
 pub(super) fn operations() -> impl Iterator<Item = &'static Operation> {
@@ -21,6 +23,8 @@ pub(super) fn operations() -> impl Iterator<Item = &'static Operation> {
         conflicts::OPERATIONS,
         policies::OPERATIONS,
         audit::OPERATIONS,
+        advisor::OPERATIONS,
+        knowledge::OPERATIONS,
         cluster::OPERATIONS,
         health::OPERATIONS,
         openapi::OPERATIONS,

@@ -16,11 +16,11 @@ use crate::document::address::check_collection;
 use crate::document::builtin::builtins;
 use crate::document::{Address, Schema, SchemaError};
 use crate::engine::member;
-use crate::engine::schemas::{COLLECTION, DEFINITION, POLICIES};
+use crate::engine::schemas::{ADVISOR, COLLECTION, DEFINITION, POLICIES};
 use crate::node::{DocumentWrite, Missing, WriteBody};
 
 /// Collections the engine itself reads: their types are fixed.
-const FIXED: [&str; 3] = [COLLECTION, POLICIES, member::COLLECTION];
+const FIXED: [&str; 4] = [COLLECTION, POLICIES, ADVISOR, member::COLLECTION];
 /// Declared schemas in one list.
 const LIST_MAX: usize = 1_000;
 

@@ -5,8 +5,8 @@ use clap::{Parser, Subcommand};
 use crate::cli::exit::Error;
 use crate::cli::output::Output;
 use crate::cli::{
-    about, audit, bench, chaos, cluster, conflicts, demo, policy, read, replay, run as node, sim, status, transfer,
-    watch, write,
+    about, advisor, audit, bench, chaos, cluster, conflicts, demo, knowledge, policy, read, replay, run as node, sim,
+    status, transfer, watch, write,
 };
 
 const AFTER: &str = "\
@@ -59,6 +59,8 @@ enum Command {
     Conflicts(conflicts::ConflictsArgs),
     Policy(policy::PolicyArgs),
     Audit(audit::AuditArgs),
+    Advisor(advisor::AdvisorArgs),
+    Knowledge(knowledge::KnowledgeArgs),
     Peers(status::PeersArgs),
     Leave(status::LeaveArgs),
     Export(transfer::ExportArgs),
@@ -98,6 +100,8 @@ async fn dispatch(command: Command, output: Output) -> Result<(), Error> {
         Command::Conflicts(args) => conflicts::conflicts(args, output).await,
         Command::Policy(args) => policy::policy(args, output).await,
         Command::Audit(args) => audit::audit(args, output).await,
+        Command::Advisor(args) => advisor::advisor(args, output).await,
+        Command::Knowledge(args) => knowledge::knowledge(args, output).await,
         Command::Peers(args) => status::peers(args, output).await,
         Command::Leave(args) => status::leave(args, output).await,
         Command::Export(args) => transfer::export(args, output).await,

@@ -260,6 +260,6 @@ fn escaped(id: &str) -> String {
     id.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
-fn whoever(by: Option<String>) -> String {
+pub(super) fn whoever(by: Option<String>) -> String {
     by.or_else(|| std::env::var("USER").ok()).filter(|by| !by.is_empty()).unwrap_or_else(|| "cli".to_owned())
 }

@@ -7,6 +7,7 @@
 
 mod about;
 mod address;
+mod advisor;
 mod args;
 mod audit;
 mod bench;
@@ -20,6 +21,7 @@ mod demo;
 mod events;
 mod exit;
 mod input;
+mod knowledge;
 mod output;
 mod policy;
 mod problem;

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
+use super::advice::Contested;
+use super::advisor::Standing;
 use crate::document::Sibling;
 
 /// The siblings of one register and what stands around them. All of it is replicated state: two nodes with equal clocks
@@ -24,6 +26,17 @@ pub struct Case<'a> {
     /// Whether the schema's invariants hold with this value in the field.
     pub holds: &'a dyn Fn(&Json) -> Result<(), String>,
     pub customs: &'a Customs,
+    pub asks: Asked<'a>,
+}
+
+/// Whom the resolver `advisor` asks, and what else is told there.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked<'a> {
+    /// The model in force; `None`: the advisor is off.
+    pub standing: Option<&'a Standing>,
+    /// Registers of the document that have siblings, this one included.
+    pub contested: usize,
+    pub score: u32,
 }
 
 impl fmt::Debug for Case<'_> {
@@ -47,6 +60,12 @@ impl<'a> Case<'a> {
     pub fn siblings_json(&self) -> Json {
         let json = |sibling: &Sibling| json!({"value": sibling.value, "at": sibling.at, "replica": sibling.replica});
         self.siblings.iter().map(json).collect()
+    }
+
+    /// As the advisor is told of it.
+    pub fn contested(&self) -> Contested<'a> {
+        let Self { document, field, siblings, asks: Asked { contested, score, .. }, .. } = *self;
+        Contested { document, field, siblings, contested, score }
     }
 
     pub fn newest(&self) -> Option<&'a Json> {

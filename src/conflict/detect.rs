@@ -12,6 +12,7 @@
 use serde::Serialize;
 use serde_json::Value as Json;
 
+use super::advice::Advised;
 use super::case::{Case, For, Lost, Verdict};
 use super::judge::{Judge, Settlement};
 use super::policy::{Escalate, To};
@@ -119,6 +120,9 @@ pub struct Conflict {
     pub overruled: Vec<Lost>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
+    /// What the advisor says, where it waits for somebody or the advisor settled it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<Advised>,
 }
 
 impl Conflict {
@@ -157,6 +161,7 @@ impl Conflict {
             siblings: Vec::new(),
             overruled: Vec::new(),
             cause: None,
+            advice: None,
         }
     }
 }
@@ -233,6 +238,7 @@ fn of_register(document: &str, view: &DocumentView, settlement: &Settlement, sib
         siblings: siblings.to_vec(),
         overruled: if let Verdict::Merged(_, lost) = &settlement.verdict { lost.clone() } else { Vec::new() },
         cause,
+        advice: None,
     }
 }
 
@@ -266,6 +272,7 @@ fn of_rule(rule: &rule::Rule, document: &str, cause: String) -> Conflict {
         siblings: Vec::new(),
         overruled: Vec::new(),
         cause: Some(cause),
+        advice: None,
     }
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
-use super::case::{Case, Customs, Verdict};
+use super::advisor::Standing;
+use super::case::{Asked, Case, Customs, Verdict};
 use super::detect::score;
 use super::expression::Expression;
 use super::merge::Rules;
@@ -63,6 +64,8 @@ pub struct Settlement {
 pub struct InForce<'a> {
     pub policies: &'a Policies,
     pub customs: &'a Customs,
+    /// The advisor's model.
+    pub advisor: Option<&'a Standing>,
 }
 
 impl Judge {
@@ -119,6 +122,11 @@ impl Judge {
         declared.unwrap_or((Resolver::default(), register))
     }
 
+    /// What the schema tells the resolvers of a register.
+    pub fn prepared(&self, register: &str) -> Option<&Prepared> {
+        self.prepared.get(self.declared(register).1)
+    }
+
     /// Puts what the resolvers say in the place of what the last writer said, and tells what became of each contested
     /// register. Resolvers see the other fields as their last writers have them, so none depends on another's answer.
     pub fn settle(&self, document: &str, view: &mut DocumentView, in_force: InForce<'_>) -> Vec<Settlement> {
@@ -131,9 +139,12 @@ impl Judge {
             let (resolver, name) = self.declared(register);
             let holds = |value: &Json| self.invariants(document, &with(&view.fields, register, value));
             let customs = in_force.customs;
-            let case = Case { document, field: register, siblings, fields: &view.fields, holds: &holds, customs };
-            let score = score(&case, view.siblings.len(), self.has_invariants());
-            let (choice, failed) = self.choose(&case, view.siblings.len(), in_force.policies);
+            let (fields, asks) = (&view.fields, Asked::default());
+            let mut case = Case { document, field: register, siblings, fields, holds: &holds, customs, asks };
+            let contested = view.siblings.len();
+            let score = score(&case, contested, self.has_invariants());
+            case.asks = Asked { standing: in_force.advisor, contested, score };
+            let (choice, failed) = self.choose(&case, contested, in_force.policies);
             let declared = self.prepared.get(name).unwrap_or(&unprepared);
             let (resolver, prepared) = choice.map_or((resolver, declared), |choice| (choice.resolver, choice.prepared));
             let (resolver, verdict) = resolve(&case, resolver, prepared);
@@ -163,14 +174,18 @@ impl Judge {
             return Verdict::Unable("it has no siblings".to_owned());
         };
         let holds = |value: &Json| self.invariants(document, &with(&view.fields, register, value));
-        let case = Case {
+        let mut case = Case {
             document,
             field: register,
             siblings,
             fields: &view.fields,
             holds: &holds,
             customs: in_force.customs,
+            asks: Asked::default(),
         };
+        let contested = view.siblings.len();
+        let score = score(&case, contested, self.has_invariants());
+        case.asks = Asked { standing: in_force.advisor, contested, score };
         let unprepared = Prepared::default();
         let (_, name) = self.declared(register);
         let declared = self.prepared.get(name).unwrap_or(&unprepared);
@@ -294,7 +309,7 @@ mod tests {
 
     fn in_force() -> InForce<'static> {
         static NONE: std::sync::LazyLock<(Policies, Customs)> = std::sync::LazyLock::new(Default::default);
-        InForce { policies: &NONE.0, customs: &NONE.1 }
+        InForce { policies: &NONE.0, customs: &NONE.1, advisor: None }
     }
 
     fn judge(schema: &str) -> Judge {

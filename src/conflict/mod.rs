@@ -5,14 +5,16 @@
 //!
 //! Which resolver a register has is said by its schema, or by a [`policy`]; a [`judge`] is both made ready for use. What
 //! it finds, in siblings and by the schema's rules, are the conflicts: see [`detect`]. An [`advisor`] learns from what people
-//! decided.
+//! decided: [`decisions`] are what it is given, [`advice`] is what it is asked.
 //!
 //! Everything here is a function of replicated state: no clock, no liveness, no order of arrival. So every node that
 //! has seen the same writes settles them alike.
 
+pub mod advice;
 pub mod advisor;
 pub mod case;
 pub mod choosing;
+pub mod decisions;
 pub mod detect;
 pub mod expression;
 pub mod judge;

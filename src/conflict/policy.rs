@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value as Json, json};
 
-use super::case::{Case, Customs, Verdict};
+use super::case::{Asked, Case, Customs, Verdict};
 use super::detect::score;
 use super::expression::Expression;
 use super::merge::Rules;
@@ -252,6 +252,7 @@ impl Policy {
             fields: &fields,
             holds: &|_| Ok(()),
             customs: &customs,
+            asks: Asked::default(),
         };
         let (collection, id) = sample.document.split_once('/').unwrap_or((&sample.document, ""));
         let mut policies = Policies::default();

@@ -7,6 +7,8 @@ use std::cmp::Ordering;
 
 use serde_json::Value as Json;
 
+use super::advice::advise;
+use super::advisor::{Advice, Strategy};
 use super::case::{Case, For, Verdict};
 use super::expression::Expression;
 use super::merge::Rules;
@@ -72,8 +74,41 @@ pub fn resolve_with(case: &Case<'_>, resolver: Resolver, prepared: &Prepared) ->
         },
         Resolver::Custom => by_custom(case, settings.custom.as_deref().unwrap_or_default()),
         Resolver::Vote => Verdict::Waits(For::Voters),
-        Resolver::Advisor => Verdict::Unable("there is no advisor".into()),
+        Resolver::Advisor => by_advice(case, prepared),
         Resolver::Manual => Verdict::Waits(For::Person),
+    }
+}
+
+/// Does what people would likely do. Where that is not known well enough, the fallback is asked.
+fn by_advice(case: &Case<'_>, prepared: &Prepared) -> Verdict {
+    let Some(standing) = case.asks.standing else {
+        return Verdict::Unable("the advisor is off: no model is trained".into());
+    };
+    match advise(standing, case.contested()) {
+        Advice::Abstain(why) => Verdict::Unable(format!("the advisor abstains: {why}")),
+        Advice::Use { strategy: Strategy::Priority, .. } if prepared.settings.order.is_empty() => {
+            Verdict::Unable("the advisor says priority, and the field has no `order`".into())
+        }
+        Advice::Use { strategy, .. } => resolve_with(case, resolver_of(strategy), prepared),
+    }
+}
+
+/// The resolver that does what a strategy says.
+pub(super) fn resolver_of(strategy: Strategy) -> Resolver {
+    match strategy {
+        Strategy::LastWriter => Resolver::LastWriter,
+        Strategy::FirstWriter => Resolver::FirstWriter,
+        Strategy::KeepAll => Resolver::KeepAll,
+        Strategy::Max => Resolver::Max,
+        Strategy::Min => Resolver::Min,
+        Strategy::Union => Resolver::Union,
+        Strategy::DeepMerge => Resolver::DeepMerge,
+        Strategy::Priority => Resolver::Priority,
+        Strategy::Prioritize => Resolver::Prioritize,
+        Strategy::Discard => Resolver::Discard,
+        Strategy::ThreeWay => Resolver::ThreeWay,
+        Strategy::Rollback => Resolver::Rollback,
+        Strategy::Manual => Resolver::Manual,
     }
 }
 
@@ -93,5 +128,74 @@ fn by_custom(case: &Case<'_>, name: &str) -> Verdict {
     match case.customs.get(name) {
         None => Verdict::Unable(format!("this program registered no resolver `{name}`")),
         Some(custom) => custom(case).map_or_else(Verdict::Unable, Verdict::Settled),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conflict::advisor::simulated::{self, BY_FIELD};
+    use crate::conflict::advisor::{Habits, Options, Standing, train};
+    use crate::conflict::case::{Asked, Customs};
+    use crate::document::Sibling;
+    use serde_json::{Map, json};
+
+    /// From simulated decisions of one who takes the larger number, and the newest state.
+    fn standing() -> Standing {
+        let decisions = simulated::decisions(BY_FIELD, 600, 0.0, 3);
+        let model = train(&decisions, 1, &Options::default()).unwrap();
+        Standing::new(1, 0, "ann", model, &Habits::default(), [("vms", "memory_mb"), ("vms", "owner")])
+    }
+
+    #[track_caller]
+    fn verdict(field: &str, values: [Json; 2], settings: Settings, standing: Option<&Standing>) -> (Resolver, Verdict) {
+        let [newest, oldest] = values;
+        let sibling = |value: Json, n: u64| {
+            let replica = format!("worker-{n}/0a");
+            Sibling { value, dot: format!("{replica}:1"), replica, at: 100_000 - n * 30_000, base: None }
+        };
+        let (none, customs) = (Map::new(), Customs::default());
+        let case = Case {
+            document: "vms/1",
+            field,
+            siblings: &[sibling(newest, 1), sibling(oldest, 2)],
+            fields: &none,
+            holds: &|_| Ok(()),
+            customs: &customs,
+            asks: Asked { standing, contested: 1, score: 2 },
+        };
+        resolve(&case, Resolver::Advisor, &Prepared::of(&settings))
+    }
+
+    #[test]
+    fn the_advisor_does_what_people_would_and_leaves_to_them_what_they_kept() {
+        let standing = standing();
+        let asked = |field: &str, values| verdict(field, values, Settings::default(), Some(&standing));
+        assert_eq!(asked("memory_mb", [json!(3), json!(9)]), (Resolver::Advisor, Verdict::Settled(json!(9))));
+        assert_eq!(asked("owner", [json!("ann"), json!("ben")]).1, Verdict::Waits(For::Person));
+    }
+
+    #[test]
+    fn where_the_advisor_abstains_the_fallback_settles_or_the_reason_stands() {
+        let standing = standing();
+        let values = || [json!(3), json!(9)];
+        let fallback = Settings { fallback: vec![Resolver::Min], ..Settings::default() };
+        for (field, standing, why) in
+            [("nobody_asked", Some(&standing), "abstains: too few decisions"), ("memory_mb", None, "is off")]
+        {
+            assert_eq!(
+                verdict(field, values(), fallback.clone(), standing),
+                (Resolver::Min, Verdict::Settled(json!(3)))
+            );
+            let (_, alone) = verdict(field, values(), Settings::default(), standing);
+            assert!(matches!(&alone, Verdict::Unable(cause) if cause.contains(why)), "{alone:?}");
+        }
+    }
+
+    #[test]
+    fn a_strategy_is_read_as_the_resolver_of_its_name() {
+        for strategy in Strategy::ALL {
+            assert_eq!(resolver_of(strategy).name(), strategy.name());
+        }
     }
 }

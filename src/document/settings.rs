@@ -2,11 +2,11 @@
 //!
 //! | key | for | says |
 //! |---|---|---|
-//! | `order` | `priority`, required | values, the one that wins first; any other value ranks below them |
-//! | `by` | `prioritize` | criteria, the most important first: `recency` (default), `confidence`, `sources` |
+//! | `order` | `priority`, required; `advisor` | values, the one that wins first; any other value ranks below them |
+//! | `by` | `prioritize`, `advisor` | criteria, the most important first: `recency` (default), `confidence`, `sources` |
 //! | `expr` | `expr`, required | a CEL expression over `siblings`, `base`, `doc`, `id`, `field` |
 //! | `custom` | `custom`, required | the name under which the embedding program registered its function |
-//! | `merge` | `three_way`, `deep_merge` | how paths within the value merge |
+//! | `merge` | `three_way`, `deep_merge`, `advisor` | how paths within the value merge |
 //! | `fallback` | any | resolvers to try in turn where the first does not settle |
 
 use serde::{Deserialize, Serialize};
@@ -53,11 +53,11 @@ impl Settings {
             true => Err(format!("`{key}` is for the resolver {}: {resolver} has none", owners[0])),
             false => Ok(()),
         };
-        owned("order", !self.order.is_empty(), &[Resolver::Priority])?;
-        owned("by", !self.by.is_empty(), &[Resolver::Prioritize])?;
+        owned("order", !self.order.is_empty(), &[Resolver::Priority, Resolver::Advisor])?;
+        owned("by", !self.by.is_empty(), &[Resolver::Prioritize, Resolver::Advisor])?;
         owned("expr", self.expr.is_some(), &[Resolver::Expr])?;
         owned("custom", self.custom.is_some(), &[Resolver::Custom])?;
-        owned("merge", self.merge.is_some(), &[Resolver::ThreeWay, Resolver::DeepMerge])?;
+        owned("merge", self.merge.is_some(), &[Resolver::ThreeWay, Resolver::DeepMerge, Resolver::Advisor])?;
         tried().try_for_each(|resolver| self.suffice(resolver))?;
         if self.order.len() > ORDER_MAX {
             return Err(format!("`order` takes at most {ORDER_MAX} values"));

@@ -10,6 +10,8 @@ use super::replica::Replica;
 use super::state::Rival;
 use super::{escalation, schemas};
 use crate::clock::Dot;
+use crate::conflict::advice::suggest;
+use crate::conflict::advisor::Standing;
 use crate::conflict::detect::across::{self, Collection};
 use crate::conflict::detect::within;
 use crate::conflict::judge::{InForce, Settlement};
@@ -24,7 +26,7 @@ use crate::history::ledger::{Entry, Ledger, Rows};
 const ACROSS_MS: u64 = 1_000;
 
 /// Collections that every node reads by rules of its own.
-const SYSTEM: [&str; 3] = [schemas::COLLECTION, schemas::POLICIES, super::member::COLLECTION];
+const SYSTEM: [&str; 4] = [schemas::COLLECTION, schemas::POLICIES, schemas::ADVISOR, super::member::COLLECTION];
 
 #[derive(Debug, Default)]
 pub struct Conflicts {
@@ -98,7 +100,7 @@ impl Replica {
         // What schemas and policies themselves say cannot hang on a policy.
         let none = Policies::default();
         let policies = if SYSTEM.contains(&collection) { &none } else { &self.schemas.policies };
-        let in_force = InForce { policies, customs: &self.config.customs };
+        let in_force = InForce { policies, customs: &self.config.customs, advisor: self.standing() };
         let settlements = self.schemas.judge(collection).settle(name, &mut view, in_force);
         Some((view, settlements))
     }
@@ -171,16 +173,21 @@ impl Replica {
                         conflict.escalate(to);
                     }
                 }
+                suggest(self.standing(), &mut found);
                 found
             }
             None => Vec::new(),
         }
     }
 
+    fn standing(&self) -> Option<&Standing> {
+        self.schemas.advisor().map(|standing| &**standing)
+    }
+
     /// The conflicts that would stand otherwise under one more policy, asked first: as they are, and as they would be.
     pub fn preview(&self, policy: Policy) -> Vec<(Conflict, Conflict)> {
         let policies = self.schemas.policies.with_first(policy);
-        let in_force = InForce { policies: &policies, customs: &self.config.customs };
+        let in_force = InForce { policies: &policies, customs: &self.config.customs, advisor: self.standing() };
         let mut changed = Vec::new();
         for (name, now) in self.conflicts.within.iter().filter(|(name, _)| !SYSTEM.contains(&collection_of(name))) {
             let judge = self.schemas.judge(collection_of(name));
@@ -188,7 +195,8 @@ impl Replica {
                 continue;
             };
             let settlements = judge.settle(name, &mut view, in_force);
-            let then = within(name, &view, &settlements, &judge);
+            let mut then = within(name, &view, &settlements, &judge);
+            suggest(self.standing(), &mut then);
             let pairs = now.iter().filter_map(|now| Some((now, then.iter().find(|then| then.id == now.id)?)));
             changed.extend(pairs.filter(|(now, then)| now != then).map(|(now, then)| (now.clone(), then.clone())));
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::io::{Event, Now};
 use super::replica::Replica;
+use crate::conflict::advisor::Standing;
 use crate::conflict::detect::across;
 use crate::conflict::{Judge, Policies, Policy};
 use crate::document::builtin::builtins;
@@ -15,7 +16,11 @@ use crate::document::view::DocumentView;
 pub const COLLECTION: &str = "schemas";
 /// Policies: which resolver settles what.
 pub const POLICIES: &str = "policies";
-/// The field that holds the definition of a schema or a policy, as JSON.
+/// The advisor: its one document is [`ADVISOR_MODEL`].
+pub const ADVISOR: &str = "advisor";
+/// What the advisor learned, as `advisor/model`.
+pub const ADVISOR_MODEL: &str = "model";
+/// The field that holds the definition of a schema, a policy or a model, as JSON.
 pub const DEFINITION: &str = "definition";
 
 /// Where a schema comes from.
@@ -57,6 +62,8 @@ pub struct Schemas {
     no_judge: Arc<Judge>,
     pub(super) policies: Policies,
     ruled: bool,
+    /// `None`: no model was trained, and the advisor is off.
+    advisor: Option<Arc<Standing>>,
 }
 
 impl Default for Schemas {
@@ -74,6 +81,7 @@ impl Default for Schemas {
             no_judge: Arc::default(),
             policies: Policies::default(),
             ruled,
+            advisor: None,
         }
     }
 }
@@ -107,6 +115,10 @@ impl Schemas {
         self.ruled
     }
 
+    pub fn advisor(&self) -> Option<&Arc<Standing>> {
+        self.advisor.as_ref()
+    }
+
     /// The collections whose rules sum over this one.
     pub(super) fn who_looks_at(&self, collection: &str) -> Vec<Box<str>> {
         let looks = |judge: &Judge| across::looks_at(judge).any(|other| other == collection);
@@ -136,6 +148,16 @@ impl Replica {
 
     pub fn policies(&self) -> &Policies {
         &self.schemas.policies
+    }
+
+    /// What settles and judges a collection's documents.
+    pub fn judge(&self, collection: &str) -> Arc<Judge> {
+        self.schemas.judge(collection)
+    }
+
+    /// The advisor's model in force; `None`: it is off.
+    pub fn advisor(&self) -> Option<&Arc<Standing>> {
+        self.schemas.advisor()
     }
 
     /// A document as it reads now; `None` when it is hidden.
@@ -168,9 +190,15 @@ impl Replica {
         }
     }
 
+    fn reread_advisor(&mut self, name: &str) {
+        // A model of a newer version may not parse here; then the advisor is off at this node.
+        let standing = self.definition(name).and_then(|text| Standing::parse(&text).ok());
+        self.schemas.advisor = standing.map(Arc::new);
+    }
+
     /// After a start: everything that is read out of documents.
     pub(super) fn reread_system_documents(&mut self, now: Now) {
-        for collection in [super::member::COLLECTION, COLLECTION, POLICIES] {
+        for collection in [super::member::COLLECTION, COLLECTION, POLICIES, ADVISOR] {
             let prefix = format!("{collection}/");
             let names = self.state.names_from(std::ops::Bound::Included(prefix.as_str())).map(|(name, _)| name.clone());
             let names: Vec<_> = names.take_while(|name| name.starts_with(&prefix)).collect();
@@ -202,6 +230,10 @@ impl Replica {
             }
             Some((POLICIES, policy)) => {
                 self.reread_policy(policy, name);
+                Anew::Everything
+            }
+            Some((ADVISOR, ADVISOR_MODEL)) => {
+                self.reread_advisor(name);
                 Anew::Everything
             }
             _ => Anew::Nothing,

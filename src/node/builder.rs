@@ -203,6 +203,7 @@ impl Builder {
         if let Some(dir) = data_dir {
             tokio::spawn(watch_space(node.clone(), dir));
         }
+        tokio::spawn(super::knowledge::follow(node.clone()));
         if !known && self.join.is_empty() && self.mdns {
             node.found_unless_met().await?;
         }
@@ -345,7 +346,7 @@ fn wall_ms() -> u64 {
     wall.unwrap_or_default().as_millis() as u64
 }
 
-fn random<const N: usize>() -> [u8; N] {
+pub(super) fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     rand::rng().fill_bytes(&mut bytes);
     bytes

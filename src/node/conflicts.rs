@@ -125,11 +125,11 @@ impl Node {
         preview: bool,
         durability: Durability,
     ) -> Result<Resolved, ResolveError> {
-        let (conflict, value, etag) = {
+        let (conflict, value, etag, contested) = {
             let replica = self.inner.replica.read();
             let conflict = replica.conflicts().get(id).cloned().ok_or_else(|| ResolveError::NotFound(id.to_owned()))?;
             let value = chosen(&replica, &conflict, resolution)?;
-            (conflict.clone(), value, etag_of(&replica, &conflict.document))
+            (conflict.clone(), value, etag_of(&replica, &conflict.document), contested(&replica, &conflict.document))
         };
         if preview {
             return Ok(Resolved { conflict, value, receipt: None });
@@ -139,7 +139,7 @@ impl Node {
         let decision = json!({
             "status": "resolved", "document": conflict.document, "field": field, "class": conflict.class,
             "siblings": siblings, "value": value, "shown": conflict.value, "by": by, "how": described(resolution),
-            "at_ms": self.now().wall_ms,
+            "at_ms": self.now().wall_ms, "contested": contested, "score": conflict.score,
         });
         let settle = self.edit(&conflict.document, &field, Change::Set(value.clone()), etag)?;
         let writes = vec![settle, decided(id, decision)?];
@@ -435,8 +435,17 @@ fn tried(replica: &Replica, conflict: &Conflict, resolver: Resolver) -> Verdict 
         return Verdict::Unable("its document is not there".to_owned());
     };
     let collection = name.split('/').next().unwrap_or_default();
-    let in_force = InForce { policies: replica.policies(), customs: &replica.config().customs };
+    let in_force = InForce {
+        policies: replica.policies(),
+        customs: &replica.config().customs,
+        advisor: replica.advisor().map(|standing| &**standing),
+    };
     Judge::of(replica.schema(collection).0).try_on(name, field, &view, resolver, in_force)
+}
+
+/// Registers of a document that have siblings.
+pub(super) fn contested(replica: &Replica, document: &str) -> usize {
+    replica.conflicts().of(document).iter().filter(|conflict| !conflict.siblings.is_empty()).count()
 }
 
 fn described(resolution: &Resolution) -> Json {

@@ -51,6 +51,9 @@ pub(super) struct Inner {
     pub announced_api: Mutex<Option<String>>,
     /// This start has to hear from its cluster first: a newcomer, or one whose store was rebuilt.
     pub awaits_contact: AtomicBool,
+    pub known: super::knowledge::Known,
+    /// Held while the advisor is trained here.
+    pub training: tokio::sync::Mutex<()>,
     pub stopping: watch::Sender<bool>,
     pub stopped: watch::Sender<bool>,
     pub started: Instant,
@@ -86,6 +89,8 @@ impl Inner {
             refused: watch::channel(None).0,
             announced_api: Mutex::default(),
             awaits_contact: AtomicBool::new(awaits_contact),
+            known: super::knowledge::Known::default(),
+            training: tokio::sync::Mutex::default(),
             stopping: watch::channel(false).0,
             stopped: watch::channel(false).0,
             started: Instant::now(),
@@ -190,6 +195,11 @@ impl Node {
 
     pub(super) fn now(&self) -> Now {
         self.inner.now()
+    }
+
+    /// This host's clock.
+    pub fn wall_ms(&self) -> u64 {
+        self.now().wall_ms
     }
 
     pub fn chaos_enabled(&self) -> bool {

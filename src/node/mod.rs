@@ -9,6 +9,7 @@
 //! it; nothing waits for a disk, a peer or a client while holding it.
 
 pub mod admission;
+pub mod advisor;
 pub mod audit;
 pub mod builder;
 pub mod collection;
@@ -17,6 +18,7 @@ pub mod driver;
 pub mod figures;
 pub mod handle;
 pub mod host;
+pub mod knowledge;
 pub mod open;
 mod patch;
 pub mod read;
@@ -26,12 +28,14 @@ pub mod token;
 pub mod watch;
 pub mod write;
 
+pub use advisor::{AdvisorError, AdvisorStatus, Explained, ModelStatus, Rated, TrainedAdvisor};
 pub use audit::AuditError;
 pub use builder::Builder;
 pub use collection::{Collection, CollectionError};
 pub use conflicts::{ConflictFilter, Resolution, ResolveError, Resolved};
 pub use figures::{Figure, FigureKind};
 pub use handle::{LeaveError, Node};
+pub use knowledge::{Added, Found, Indexed, KnowledgeError, KnowledgeFilter, KnowledgePage, Similar};
 pub use read::{Behind, Listing, Read, Shown};
 pub use settings::{NodeSettings, Ready, RunError};
 pub use status::{ClusterStatus, PeerStatus};

@@ -9,6 +9,7 @@
 mod harness;
 
 mod admission;
+mod advisor_knowledge;
 mod audit;
 mod conflicts;
 mod contract;

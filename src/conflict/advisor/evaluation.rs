@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::case::Decision;
 use super::model::{Advice, Model, Why};
@@ -12,7 +12,7 @@ use super::strategy::Strategy;
 const BINS: usize = 10;
 
 /// Shares are between 0 and 1.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Decisions looked at.
     pub decisions: usize,
@@ -24,7 +24,7 @@ pub struct Evaluation {
     pub calibration: Reliability,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct OfStrategy {
     /// Times people chose it.
     pub chosen: usize,
@@ -35,7 +35,7 @@ pub struct OfStrategy {
 }
 
 /// How far confidence is from being right, over all decisions on fields that the model knows, answered or not.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Reliability {
     /// Expected calibration error: the mean gap between confidence and the share that was right, by bins of a tenth
     /// (Naeini, Cooper and Hauskrecht, 2015).
@@ -45,7 +45,7 @@ pub struct Reliability {
     pub bins: Vec<Bin>,
 }
 
-#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Bin {
     pub decisions: usize,
     pub right: usize,

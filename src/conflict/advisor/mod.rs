@@ -25,6 +25,7 @@ pub mod model;
 #[cfg(any(test, feature = "mutants"))]
 #[doc(hidden)]
 pub mod simulated;
+pub mod standing;
 pub mod strategy;
 #[cfg(test)]
 mod tests;
@@ -35,5 +36,6 @@ pub use evaluation::{Evaluation, Reliability, evaluate, split_by_time};
 pub use explanation::{Explanation, Voice, explain};
 pub use habit::Habits;
 pub use model::{ANSWER_FROM, Advice, Model, Unreadable, Why};
+pub use standing::Standing;
 pub use strategy::{Strategy, UnknownStrategy};
 pub use training::{Options, TooFew, train};

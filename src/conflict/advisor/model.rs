@@ -123,7 +123,7 @@ impl Model {
         Ok(model)
     }
 
-    fn check(&self) -> Result<(), &'static str> {
+    pub(super) fn check(&self) -> Result<(), &'static str> {
         let sound = [
             (self.version == VERSION, "it is of another version"),
             (self.features.len() <= FEATURES_MAX, "it has too many features"),

@@ -82,7 +82,7 @@ fn view(values: &[Json]) -> DocumentView {
 
 fn settle(bench: &mut dyn Bench, case: Case, judge: &Judge, policies: &Policies, values: &[Json]) {
     let (customs, view) = (Customs::default(), view(values));
-    let in_force = InForce { policies, customs: &customs };
+    let in_force = InForce { policies, customs: &customs, advisor: None };
     bench.time(case, &mut |n| {
         let mut views: Vec<DocumentView> = (0..n).map(|_| view.clone()).collect();
         let start = Instant::now();
@@ -97,7 +97,7 @@ fn settle(bench: &mut dyn Bench, case: Case, judge: &Judge, policies: &Policies,
 fn list(bench: &mut dyn Bench) {
     let judge = judge("[fields.f]\ntype = 'contested'\nresolver = 'max'");
     let (policies, customs, view) = (Policies::default(), Customs::default(), view(&values("max")));
-    let in_force = InForce { policies: &policies, customs: &customs };
+    let in_force = InForce { policies: &policies, customs: &customs, advisor: None };
     let mut one = |n: u64| -> Duration {
         let mut views: Vec<DocumentView> = (0..n).map(|_| view.clone()).collect();
         let start = Instant::now();
