@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn of_several_explanations_the_one_that_explains_most_counts() {
         // Ann always takes the larger number, which is the newest every other time.
-        let pair = |n: u64| if n % 2 == 0 { [json!(9), json!(3)] } else { [json!(3), json!(9)] };
+        let pair = |n: u64| if n.is_multiple_of(2) { [json!(9), json!(3)] } else { [json!(3), json!(9)] };
         let mut recorded: Vec<Recorded> = (0..10).map(|n| read(&pair(n), json!(9), n)).collect();
         let (decisions, habits) = told(&mut recorded, 10);
         assert!(decisions.iter().all(|decision| decision.strategy == Strategy::Max), "{decisions:?}");

@@ -102,7 +102,7 @@ fn unknown<'e>(expression: &'e IdedExpr, known: &mut Vec<&'e str>) -> Option<&'e
         }
         Expr::Select(select) => unknown(&select.operand, known),
         Expr::List(list) => list.elements.iter().find_map(|element| unknown(element, known)),
-        Expr::Map(map) => map.entries.iter().find_map(|entry| of_entry(&entry.expr, known)),
+        Expr::Map(made) => made.entries.iter().find_map(|entry| of_entry(&entry.expr, known)),
         Expr::Struct(made) => made.entries.iter().find_map(|entry| of_entry(&entry.expr, known)),
         Expr::Comprehension(made) => {
             let outside = [&made.iter_range, &made.accu_init].into_iter().find_map(|part| unknown(part, known));
@@ -162,8 +162,18 @@ fn to_json(value: &Value) -> Option<Json> {
         Value::String(text) => Json::String(text.to_string()),
         Value::List(items) => Json::Array(items.iter().map(to_json).collect::<Option<_>>()?),
         Value::Map(members) => {
-            let members = members.map.iter().map(|(key, value)| Some((key.to_string(), to_json(value)?)));
-            Json::Object(members.collect::<Option<_>>()?)
+            // Hashed: walked in the order of its keys, so that every node makes the same of it.
+            let hashed = &members.map;
+            let mut members: Vec<_> = hashed.iter().collect();
+            members.sort_by(|a, b| a.0.cmp(b.0));
+            let mut object = serde_json::Map::new();
+            for (key, value) in members {
+                // The keys `1` and `'1'` would be one.
+                if object.insert(key.to_string(), to_json(value)?).is_some() {
+                    return None;
+                }
+            }
+            Json::Object(object)
         }
         _ => return None,
     })
@@ -207,6 +217,7 @@ mod tests {
         assert_eq!(evaluate("doc.cpu == 4 && doc.load < 1.0 && doc.state != 'stopped'", &doc), Ok(json!(true)));
         assert_eq!(evaluate("doc.disks.map(d, d.id)", &doc), Ok(json!(["a", "b"])));
         assert_eq!(evaluate("{'cpu': doc.cpu * 2}", &doc), Ok(json!({"cpu": 8})));
+        assert!(evaluate("{1: 'a', '1': 'b'}", &doc).is_err(), "one key in JSON: which value it had would be chance");
         assert_eq!(evaluate("has(doc.missing) ? doc.missing : 'none'", &doc), Ok(json!("none")));
         assert_eq!(evaluate("size(doc.disks) > 1 || doc.none == null", &doc), Ok(json!(true)));
     }

@@ -14,7 +14,8 @@ use super::handle::Node;
 use super::write::{DocumentWrite, Durability, Missing, Receipt, WriteBody, WriteError};
 use crate::conflict::advice::{advise, explained, of_conflict};
 use crate::conflict::advisor::model::{ANSWER_FROM, MODEL_BYTES_MAX};
-use crate::conflict::advisor::training::DECISIONS_MAX;
+use crate::conflict::advisor::standing::STANDING_BYTES_MAX;
+use crate::conflict::advisor::training::{DECISIONS_MAX, DECISIONS_MIN};
 use crate::conflict::advisor::{
     Advice, Case, Evaluation, Explanation, Habits, Options, Standing, TooFew, evaluate, split_by_time, train,
 };
@@ -42,7 +43,7 @@ pub enum AdvisorError {
     OfRule(String),
     #[error("a training is under way at this node: wait for its end")]
     Busy,
-    #[error("the model has {0} bytes, more than the {MODEL_BYTES_MAX} allowed: shorten the names of fields")]
+    #[error("the model has {0} bytes, more than a model may have: shorten the names of fields")]
     Large(usize),
     #[error("the training ended without a result: this is a bug")]
     Lost,
@@ -56,7 +57,7 @@ pub enum AdvisorError {
 #[derive(Debug, Clone, Serialize)]
 pub struct AdvisorStatus {
     pub on: bool,
-    /// Why it is off, or why it cannot be trained again.
+    /// Why it is off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
     /// Decisions on siblings that are kept and not taken back; only the latest [`DECISIONS_MAX`] are learned from.
@@ -166,13 +167,9 @@ impl Node {
                 let rated = evaluate(&standing.model, &told(&mut recorded, learned).0);
                 ((rated.decisions > 0).then(|| Rated::of(rated)), None)
             }
-            // Training is what says whether there are enough, of each strategy, too.
-            None => {
-                let decisions = told(&mut recorded, usize::MAX).0;
-                let few = train(&decisions, 1, &Options::default()).err();
-                let ready = || "no model is trained: there are enough decisions to train one".to_owned();
-                (None, Some(few.map_or_else(ready, |few| few.to_string())))
-            }
+            None if decisions < DECISIONS_MIN => (None, Some(TooFew::Decisions { have: decisions }.to_string())),
+            // Whether there are enough of one strategy is said by the training.
+            None => (None, Some(format!("no model is trained: {decisions} decisions are there to learn from"))),
         };
         AdvisorStatus {
             on: standing.is_some(),
@@ -190,14 +187,15 @@ impl Node {
         let (_, mut recorded) = self.decisions();
         let (decisions, habits) = told(&mut recorded, usize::MAX);
         let model = train(&decisions, version, &Options::default())?;
-        let bytes = model.to_json().len();
-        if bytes > MODEL_BYTES_MAX {
-            return Err(AdvisorError::Large(bytes));
-        }
         let evaluation = evaluation(&mut recorded, version);
         let places = recorded.iter().map(Recorded::place);
         let mut standing = Standing::new(version, self.now().wall_ms, by, model, &habits, places);
         standing.evaluation = evaluation;
+        // What other nodes could not read is not put in force.
+        let bytes = (standing.model.to_json().len(), json!(standing).to_string().len());
+        if bytes.0 > MODEL_BYTES_MAX || bytes.1 > STANDING_BYTES_MAX {
+            return Err(AdvisorError::Large(bytes.1));
+        }
         Ok(standing)
     }
 

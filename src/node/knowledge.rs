@@ -265,7 +265,12 @@ impl Node {
     fn take_in_all(&self) {
         let known = &self.inner.known;
         let mut after = None;
-        *known.shelf.write() = Shelf::default();
+        let again = known.shelf.read().whole;
+        if again {
+            // What is gone or changed meanwhile is not known one by one.
+            *known.shelf.write() = Shelf::default();
+            known.findings.lock().kept.clear();
+        }
         loop {
             let page = self.list(COLLECTION, "", after.as_deref(), PAGE);
             for (id, _) in &page.items {

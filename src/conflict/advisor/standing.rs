@@ -14,8 +14,9 @@ use super::habit::Habits;
 use super::model::{FEATURES_MAX, MODEL_BYTES_MAX, Model, Unreadable};
 use super::strategy::Strategy;
 
-/// Bytes of the text: a model, and a habit of up to 13 shares (500 bytes) for each of its fields.
-pub const STANDING_BYTES_MAX: usize = 2 * MODEL_BYTES_MAX;
+/// Bytes of the text: a model, a habit of up to 13 shares (with its field's name 800 bytes) for each of its at most 512
+/// fields, and some kilobytes of evaluation. It fits into one register, which takes 1 MiB.
+pub const STANDING_BYTES_MAX: usize = 3 * MODEL_BYTES_MAX;
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Standing {
