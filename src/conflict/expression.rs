@@ -4,11 +4,12 @@
 //! An expression sees JSON only and has no loops but over what it is given, so it ends. The order in which it walks
 //! the members of an object is not defined: a result that depends on it would differ between nodes.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use cel::common::ast::{EntryExpr, Expr};
-use cel::objects::{Key, Map};
+use cel::objects::Key;
 use cel::{Context, IdedExpr, Program, Value};
 use serde_json::Value as Json;
 
@@ -147,7 +148,8 @@ fn from_json(json: &Json) -> Value {
         Json::Array(items) => Value::List(items.iter().map(from_json).collect::<Vec<_>>().into()),
         Json::Object(members) => {
             let members = members.iter().map(|(key, value)| (Key::from(key.as_str()), from_json(value)));
-            Value::Map(Map { map: members.collect::<std::collections::HashMap<_, _>>().into() })
+            let table = members.collect::<HashMap<_, _>>();
+            Value::from(table)
         }
     }
 }

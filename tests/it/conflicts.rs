@@ -542,3 +542,32 @@ async fn a_wrong_policy_or_schema_is_refused_with_its_line_and_nothing_of_it_hol
     let after = [http.get("/v1/schemas/things").await.ok(), http.get("/v1/policies/p").await.ok()];
     assert_eq!((&after[0]["fields"], &after[1]["definition"]), (&before[0]["fields"], &before[1]["definition"]));
 }
+
+#[tokio::test]
+async fn a_conflict_that_waits_too_long_is_frozen_for_all_but_who_settles_it() {
+    let world = World::start().await;
+    let policy =
+        "[[rules]]\nname = \"people\"\nresolver = \"manual\"\nescalate = { to = \"freeze\", after_ms = 300 }\n";
+    put_text(world.http(EAST), "/v1/policies/slow", policy).await.ok();
+    merge(world.http(WEST), "vms/1?upsert=true", json!({"f": "x", "other": 1})).await;
+    world.both(&[("vms/1", json!({"f": "a"}), json!({"f": "b"}))]).await;
+    let frozen = async |node: usize| {
+        let listed = listed(world.http(node), "").await;
+        let is_frozen = |conflict: &&Value| conflict["document"] == "vms/1" && conflict["escalated"] == "freeze";
+        listed.iter().find(is_frozen).map(|conflict| id(conflict).to_owned()).ok_or_else(|| format!("{listed:?}"))
+    };
+    for node in 0..3 {
+        until("the conflict to be frozen", LIMIT, async || frozen(node).await).await;
+    }
+    let media = [("content-type", "application/merge-patch+json")];
+    let refused = world.http(WEST).ask("PATCH", "/v1/docs/vms/1", &media, json!({"f": "c"})).await;
+    assert_eq!(refused.status, 409, "{refused:?}");
+    let edit = json!([{"field": "other", "set": 2}]);
+    let ops = [("content-type", "application/vnd.folkmoot.ops+json")];
+    world.http(WEST).ask("PATCH", "/v1/docs/vms/1", &ops, edit).await.ok();
+    let conflict = world.conflict("vms/1").await;
+    world.post(EAST, &format!("/v1/conflicts/{}/resolve", id(&conflict)), json!({"value": "c", "by": "ada"})).await;
+    assert_eq!(world.reads("vms/1", "f").await, "c");
+    merge(world.http(WEST), "vms/1", json!({"f": "d"})).await;
+    assert_eq!(world.reads("vms/1", "f").await, "d");
+}

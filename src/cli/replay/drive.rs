@@ -144,6 +144,10 @@ impl TraceFiles {
         Ok(Plan::new(workers, tasks))
     }
 
+    pub fn of(workers: PathBuf, tasks: PathBuf, map: Option<PathBuf>) -> Self {
+        Self { workers, tasks, map }
+    }
+
     /// The trace as what simulated clients do.
     pub fn recording(&self) -> Result<Recording, Error> {
         recording(&self.plan()?)

@@ -1,7 +1,7 @@
 //! A trace replayed while the cluster is cut in two and healed, over and over: any node takes any event, so both halves
 //! write the same documents, and what they disagree about is counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
@@ -27,8 +27,8 @@ struct Told {
     writes: u64,
     batch_us: Vec<u64>,
     equal_ms: Vec<u64>,
-    /// Conflicts found after each healing, by class, field or rule, resolver and status.
-    conflicts: BTreeMap<(String, String, String, String), u64>,
+    /// Conflicts found after some healing, by class, field or rule, resolver and status: each with the ids of its kind.
+    conflicts: BTreeMap<(String, String, String, String), BTreeSet<String>>,
     waiting: u64,
 }
 
@@ -125,7 +125,7 @@ async fn count_conflicts(clients: &[Client], told: &mut Told) -> Result<(), Erro
         let collection = text("document").split('/').next().unwrap_or_default().to_owned();
         let place = if conflict["field"].is_null() { text("rule") } else { text("field") };
         let key = (text("class"), format!("{collection}.{place}"), text("resolver"), text("status"));
-        *told.conflicts.entry(key).or_default() += 1;
+        told.conflicts.entry(key).or_default().insert(text("id"));
         told.waiting += u64::from(conflict["status"] != "settled");
     }
     Ok(())
@@ -155,8 +155,8 @@ impl Told {
         let conflicts: Vec<Value> = self
             .conflicts
             .iter()
-            .map(|((class, place, resolver, status), count)| {
-                json!({"class": class, "place": place, "resolver": resolver, "status": status, "count": count})
+            .map(|((class, place, resolver, status), ids)| {
+                json!({"class": class, "place": place, "resolver": resolver, "status": status, "count": ids.len()})
             })
             .collect();
         json!({
@@ -178,8 +178,8 @@ impl Told {
             Self::percentile(&self.equal_ms, 0.5),
             self.equal_ms.iter().max().unwrap_or(&0),
         )];
-        for ((class, place, resolver, status), count) in &self.conflicts {
-            lines.push(format!("{count:7}  {class:18} {place:24} {resolver:14} {status}"));
+        for ((class, place, resolver, status), ids) in &self.conflicts {
+            lines.push(format!("{:7}  {class:18} {place:24} {resolver:14} {status}", ids.len()));
         }
         lines.push(format!("{:7}  wait for somebody at the end", self.waiting));
         lines.join("\n")

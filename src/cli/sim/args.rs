@@ -97,16 +97,24 @@ pub struct OneRun {
     pub planted: Planted,
 }
 
-/// The cluster trace that scenarios with `trace` in their mix replay: the two files of `folkmoot replay`.
+/// The cluster trace that scenarios with `trace` in their mix replay: the files of `folkmoot replay`.
 #[derive(Debug, Clone, Args)]
 pub struct Recorded {
-    #[command(flatten)]
-    files: Option<TraceFiles>,
+    /// The machines of a cluster trace, for scenarios that replay one
+    #[arg(long, value_name = "CSV", requires = "tasks")]
+    workers: Option<PathBuf>,
+    /// Its tasks
+    #[arg(long, value_name = "CSV", requires = "workers")]
+    tasks: Option<PathBuf>,
+    /// Column names, when they are not those of the openb traces
+    #[arg(long, value_name = "FILE", requires = "workers")]
+    map: Option<PathBuf>,
 }
 
 impl Recorded {
     pub fn read(&self) -> Result<Option<Recording>, Error> {
-        self.files.as_ref().map(TraceFiles::recording).transpose()
+        let (Some(workers), Some(tasks)) = (&self.workers, &self.tasks) else { return Ok(None) };
+        TraceFiles::of(workers.clone(), tasks.clone(), self.map.clone()).recording().map(Some)
     }
 }
 
