@@ -226,7 +226,10 @@ async fn tail(client: &Client, lines: u64, once: bool, output: Output) -> Result
     newest.reverse();
     newest.iter().try_for_each(|record| show(record, output))?;
     let mut next = newest.last().and_then(|record| record["index"].as_u64()).map_or(0, |index| index + 1);
-    while !once {
+    if once {
+        return Ok(());
+    }
+    loop {
         tokio::time::sleep(TAIL_EVERY).await;
         let page: Value = client.read(&format!("/v1/audit?limit={PAGE}&after={next}")).await?;
         for record in items(&page) {
@@ -234,7 +237,6 @@ async fn tail(client: &Client, lines: u64, once: bool, output: Output) -> Result
             next = record["index"].as_u64().map_or(next, |index| index + 1);
         }
     }
-    Ok(())
 }
 
 async fn print(
