@@ -261,6 +261,9 @@ impl Replica {
     }
 
     fn on_tick(&mut self, now: Now) {
+        // What this node writes by itself hangs on what it knew before this tick, not on what the tick finds out.
+        self.escalate_if_due(now);
+        self.publish_anchor_if_due(now);
         self.check_pulls(now);
         self.expire_serves(now);
         self.check_if_due(now);
@@ -271,9 +274,7 @@ impl Replica {
             self.collect_removals(now);
         }
         self.judge_across_if_due(now);
-        self.escalate_if_due(now);
         self.close_flood(now);
-        self.publish_anchor_if_due(now);
         self.retry_persist(now);
     }
 
