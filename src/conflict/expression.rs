@@ -4,19 +4,25 @@
 //! An expression sees JSON only and has no loops but over what it is given, so it ends. The order in which it walks
 //! the members of an object is not defined: a result that depends on it would differ between nodes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, LazyLock};
 
 use cel::common::ast::{EntryExpr, Expr};
 use cel::objects::Key;
-use cel::{Context, IdedExpr, Program, Value};
+use cel::{Context, Env, IdedExpr, Program, Value};
 use serde_json::Value as Json;
+
+/// The functions of the language. To build their table takes far longer than to evaluate an expression.
+static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 
 /// An expression that parsed.
 pub struct Expression {
     text: String,
     program: Program,
+    /// The variables it names.
+    sees: BTreeSet<String>,
 }
 
 /// An expression that does not parse. Lines and columns count from 1.
@@ -37,9 +43,15 @@ impl Expression {
             column: column.max(1),
             cause,
         };
+        if let Some(cause) = too_deep(text) {
+            return Err(error(1, 1, cause));
+        }
         // The parser is not ours: what it does to a text that it cannot take must stay a finding about that text.
         match catch_unwind(|| Program::compile(text)) {
-            Ok(Ok(program)) => Ok(Self { text: text.to_owned(), program }),
+            Ok(Ok(program)) => {
+                let sees = program.references().variables().into_iter().map(str::to_owned).collect();
+                Ok(Self { text: text.to_owned(), program, sees })
+            }
             Ok(Err(errors)) => {
                 let Some(first) = errors.errors.first() else { return Err(error(1, 1, "does not parse".into())) };
                 let place = |at: isize| usize::try_from(at).unwrap_or(1);
@@ -67,8 +79,9 @@ impl Expression {
 
     /// The value under these variables.
     pub fn evaluate(&self, variables: &[(&str, &Json)]) -> Result<Json, String> {
-        let mut context = Context::default();
-        for (name, value) in variables {
+        let mut context = Context::with_env(ENVIRONMENT.clone());
+        // To hand a document over costs more than most expressions do.
+        for (name, value) in variables.iter().filter(|(name, _)| self.sees.contains(*name)) {
             context.add_variable_from_value(*name, from_json(value));
         }
         let done = catch_unwind(AssertUnwindSafe(|| self.program.execute(&context)));
@@ -92,6 +105,24 @@ impl fmt::Debug for Expression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Expression").field(&self.text).finish()
     }
+}
+
+/// Deepest nesting of brackets, and most conditions `a ? b : c`: the parser and the evaluator call themselves for each.
+const NESTED_MAX: usize = 32;
+
+fn too_deep(text: &str) -> Option<String> {
+    let (mut depth, mut deepest) = (0usize, 0);
+    for byte in text.bytes() {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    let conditions = text.bytes().filter(|byte| *byte == b'?').count();
+    let too_deep = deepest > NESTED_MAX || conditions > NESTED_MAX;
+    too_deep.then(|| format!("it nests deeper than {NESTED_MAX}: split the rule"))
 }
 
 /// The first name that stands for nothing. Macros such as `exists` bring names of their own.
@@ -184,6 +215,7 @@ fn to_json(value: &Value) -> Option<Json> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::document::settings::EXPRESSION_BYTES_MAX;
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -232,6 +264,23 @@ mod tests {
         assert!(evaluate("1 / 0", &json!({})).is_err());
         assert!(evaluate("9223372036854775807 + 1", &json!({})).is_err());
         assert!(Expression::parse("doc.cpu").unwrap().holds(&[("doc", &json!({"cpu": 4}))]).unwrap_err().contains("4"));
+    }
+
+    /// Tests run on stacks of 2 MiB, as the node's own threads do.
+    #[test]
+    fn an_expression_as_long_and_deep_as_allowed_is_evaluated_on_a_small_stack() {
+        let doc = json!({"a": {}});
+        for (start, link) in [("1", " + 1"), ("!true", " || true"), ("doc.a", ".a"), ("-1", " - 1")] {
+            let text = format!("{start}{}", link.repeat((EXPRESSION_BYTES_MAX - start.len()) / link.len()));
+            if let Ok(expression) = Expression::parse(&text) {
+                let _ = expression.evaluate(&[("doc", &doc)]);
+            }
+        }
+        let deep = format!("{}1{}", "(".repeat(NESTED_MAX), ")".repeat(NESTED_MAX));
+        assert_eq!(Expression::parse(&deep).unwrap().evaluate(&[]), Ok(json!(1)));
+        assert!(Expression::parse(&format!("({deep})")).unwrap_err().cause.contains("nests deeper"));
+        let nots = format!("{}true", "!".repeat(EXPRESSION_BYTES_MAX - 4));
+        let _ = Expression::parse(&nots).map(|expression| expression.evaluate(&[]));
     }
 
     proptest! {

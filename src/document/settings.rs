@@ -15,7 +15,7 @@ use serde_json::Value as Json;
 use crate::crdt::Resolver;
 
 /// Longest CEL expression, in bytes. Parsing and evaluating one take time that grows with it.
-pub const EXPRESSION_BYTES_MAX: usize = 4096;
+pub const EXPRESSION_BYTES_MAX: usize = 1024;
 /// Most values of an `order`.
 const ORDER_MAX: usize = 256;
 /// Most resolvers of a `fallback`.

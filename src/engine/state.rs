@@ -408,21 +408,24 @@ impl State {
             self.set_visible(at, visible);
         }
         if had > 1 || has > 1 {
-            self.note_siblings(at, key, had > 1, has > 1, new);
+            self.note_siblings(at, CellRef { key, packed: old }, CellRef { key, packed: new }, (had > 1, has > 1));
         }
     }
 
     /// Counts the contested registers with siblings, and takes down the values that rival each other.
-    fn note_siblings(&mut self, at: u32, key: &[u8], had: bool, has: bool, new: &[u8]) {
-        let Some(kind) = CellKey::decode(key).and_then(|key| register_kind(&key)) else { return };
+    fn note_siblings(&mut self, at: u32, old: CellRef<'_>, new: CellRef<'_>, (had, has): (bool, bool)) {
+        let Some(kind) = CellKey::decode(new.key).and_then(|key| register_kind(&key)) else { return };
         let stored = &mut self.stored[at as usize];
         if kind == FieldKind::Contested {
             stored.contested = (stored.contested + u32::from(has)).saturating_sub(u32::from(had));
         }
         if has {
-            let rivals = CellRef { key, packed: new }.entries().filter_map(|entry| {
+            // Those that stood beside others before were taken down then.
+            let told = |dot: Dot| had && old.entries().any(|entry| entry.dot == dot);
+            let rivals = new.entries().filter(|entry| !told(entry.dot)).filter_map(|entry| {
                 let value = entry.value?.to_vec();
-                Some(Rival { document: stored.name.clone(), key: key.into(), dot: entry.dot, at: entry.at, value })
+                let (document, key) = (stored.name.clone(), new.key.into());
+                Some(Rival { document, key, dot: entry.dot, at: entry.at, value })
             });
             self.siblings.extend(rivals);
         }

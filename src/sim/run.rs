@@ -238,6 +238,7 @@ impl World {
                     self.alarms.iter().any(|(_, alarm)| alarm.kind() == kind)
                 }
                 Expectation::FullReconcile => self.tally.full_paths > 0,
+                Expectation::NoConflicts => self.probes.count(Probe::Conflict) == 0,
                 Expectation::Rebuilt => self.tally.rebuilt > 0,
             };
             if !met {

@@ -145,6 +145,8 @@ pub enum Expectation {
     Alarm,
     /// Some node took the full path of catch-up.
     FullReconcile,
+    /// No node ever listed a conflict: nothing of the workload contradicts itself.
+    NoConflicts,
     /// Some node quarantined its store and rebuilt it.
     Rebuilt,
 }
