@@ -48,6 +48,9 @@ impl Expression {
         }
         // The parser is not ours: what it does to a text that it cannot take must stay a finding about that text.
         match catch_unwind(|| Program::compile(text)) {
+            Ok(Ok(program)) if loops(program.expression()) > LOOPS_MAX => {
+                Err(error(1, 1, format!("its loops (`all`, `exists`, `map`, `filter`) nest deeper than {LOOPS_MAX}")))
+            }
             Ok(Ok(program)) => {
                 let sees = program.references().variables().into_iter().map(str::to_owned).collect();
                 Ok(Self { text: text.to_owned(), program, sees })
@@ -123,6 +126,30 @@ fn too_deep(text: &str) -> Option<String> {
     let conditions = text.bytes().filter(|byte| *byte == b'?').count();
     let too_deep = deepest > NESTED_MAX || conditions > NESTED_MAX;
     too_deep.then(|| format!("it nests deeper than {NESTED_MAX}: split the rule"))
+}
+
+/// Deepest nesting of loops; one over what another gives counts as nested. Two over lists of a document take the product of
+/// their lengths, and each further one could take that again.
+const LOOPS_MAX: usize = 2;
+
+fn loops(expression: &IdedExpr) -> usize {
+    let deepest = |parts: &mut dyn Iterator<Item = &IdedExpr>| parts.map(loops).max().unwrap_or(0);
+    let of_entry = |entry: &EntryExpr| match entry {
+        EntryExpr::StructField(field) => loops(&field.value),
+        EntryExpr::MapEntry(entry) => loops(&entry.key).max(loops(&entry.value)),
+    };
+    match &expression.expr {
+        Expr::Call(call) => deepest(&mut call.target.iter().map(AsRef::as_ref).chain(&call.args)),
+        Expr::Select(select) => loops(&select.operand),
+        Expr::List(list) => deepest(&mut list.elements.iter()),
+        Expr::Map(made) => made.entries.iter().map(|entry| of_entry(&entry.expr)).max().unwrap_or(0),
+        Expr::Struct(made) => made.entries.iter().map(|entry| of_entry(&entry.expr)).max().unwrap_or(0),
+        Expr::Comprehension(made) => {
+            let parts = [&made.iter_range, &made.accu_init, &made.loop_cond, &made.loop_step, &made.result];
+            1 + deepest(&mut parts.into_iter())
+        }
+        Expr::Ident(_) | Expr::Literal(_) | Expr::Unspecified => 0,
+    }
 }
 
 /// The first name that stands for nothing. Macros such as `exists` bring names of their own.
@@ -254,6 +281,17 @@ mod tests {
         assert!(evaluate("{1: 'a', '1': 'b'}", &doc).is_err(), "one key in JSON: which value it had would be chance");
         assert_eq!(evaluate("has(doc.missing) ? doc.missing : 'none'", &doc), Ok(json!("none")));
         assert_eq!(evaluate("size(doc.disks) > 1 || doc.none == null", &doc), Ok(json!(true)));
+    }
+
+    #[test]
+    fn loops_over_loops_are_refused_before_they_run() {
+        let nested = |levels: usize| {
+            (0..levels).fold("true".to_owned(), |inner, level| format!("[1, 2].all(v{level}, {inner})"))
+        };
+        assert_eq!(Expression::parse(&nested(2)).unwrap().evaluate(&[]), Ok(json!(true)));
+        assert!(Expression::parse(&nested(3)).unwrap_err().cause.contains("nest deeper"));
+        let doubled = format!("['a']{}", ".map(x, x + x)".repeat(26));
+        assert!(Expression::parse(&doubled).unwrap_err().cause.contains("nest deeper"));
     }
 
     #[test]

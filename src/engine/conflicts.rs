@@ -26,7 +26,7 @@ use crate::history::ledger::{Entry, Ledger, Rows};
 const ACROSS_MS: u64 = 1_000;
 
 /// Collections that every node reads by rules of its own.
-const SYSTEM: [&str; 4] = [schemas::COLLECTION, schemas::POLICIES, schemas::ADVISOR, super::member::COLLECTION];
+pub const SYSTEM: [&str; 4] = [schemas::COLLECTION, schemas::POLICIES, schemas::ADVISOR, super::member::COLLECTION];
 
 #[derive(Debug, Default)]
 pub struct Conflicts {

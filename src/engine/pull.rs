@@ -124,7 +124,9 @@ impl Replica {
 
     /// Asks `peer` for what it has and this node lacks, as soon as no other session runs.
     pub(super) fn want_pull(&mut self, peer: NodeId, now: Now) {
-        let asked_already = self.puller.current.as_ref().is_some_and(|pull| pull.peer == peer && pull.start.is_none());
+        // A request that went down with its link is answered by nobody.
+        let asked = |pull: &Pull| pull.peer == peer && pull.start.is_none() && pull.link.is_some();
+        let asked_already = self.puller.current.as_ref().is_some_and(asked);
         if !asked_already {
             self.puller.wanted.insert(peer);
             self.start_pull(now);

@@ -12,6 +12,8 @@ use crate::document::{Address, AddressError, Edit, Sibling};
 use crate::engine::Replica;
 use crate::history::ledger::Entry;
 
+use crate::conflict::merge::SIDES_MAX;
+use crate::engine::conflicts::SYSTEM;
 pub use crate::engine::escalation::COLLECTION;
 
 /// Which conflicts are asked for. Nothing set: all.
@@ -62,6 +64,10 @@ pub enum ResolveError {
         "there is no conflict or decision {0}, and no value with this dot in the ledger of this node: each keeps what it saw, ask another"
     )]
     NotInLedger(String),
+    #[error("{0} is read by every node and is not changed from here: write it by its own path")]
+    System(String),
+    #[error("the note about {id} names {siblings} values: a conflict that is opened again has 2 to {SIDES_MAX}")]
+    Unlikely { id: String, siblings: usize },
     #[error("readers see all its values: none was overruled")]
     NothingOverruled,
     #[error("several values were overruled; name one by its dot: {0}")]
@@ -153,6 +159,10 @@ impl Node {
         let decision = self.decision(id)?;
         if decision.status != "resolved" {
             return Err(ResolveError::Reopened { id: id.to_owned(), status: decision.status });
+        }
+        // Anybody may write a note; what it says is held to what a conflict can be.
+        if !(2..=SIDES_MAX).contains(&decision.siblings.len()) {
+            return Err(ResolveError::Unlikely { id: id.to_owned(), siblings: decision.siblings.len() });
         }
         let etag = {
             let replica = self.inner.replica.read();
@@ -257,6 +267,9 @@ impl Node {
         etag: Option<String>,
     ) -> Result<DocumentWrite, ResolveError> {
         let address = Address::parse(document)?;
+        if SYSTEM.contains(&address.collection()) {
+            return Err(ResolveError::System(document.to_owned()));
+        }
         let fields = self.read(&address).document.map(|shown| shown.view.fields).unwrap_or_default();
         let (field, key) = place(&fields, register);
         let unset = match (&change, &key) {

@@ -215,7 +215,16 @@ fn refuse_frozen(
             |field: &str| register == field || register.starts_with(field) && register[field.len()..].starts_with('.');
         let touches = match &write.body {
             WriteBody::Edits(edits) => edits.iter().any(|edit| names(edit.field())),
-            _ => true,
+            WriteBody::MergePatch(Json::Object(patch)) => patch.keys().any(|field| names(field)),
+            WriteBody::JsonPatch(patch) => serde_json::to_value(patch).map_or(true, |steps| {
+                let places = steps.as_array().into_iter().flatten().flat_map(|step| [&step["path"], &step["from"]]);
+                places.filter_map(Json::as_str).any(|place| names(place.split('/').nth(1).unwrap_or_default()))
+            }),
+            WriteBody::Put(fields) | WriteBody::Replace(fields) => {
+                let shown = replica.view(write.address.as_str()).map(|view| view.fields).unwrap_or_default();
+                shown.iter().any(|(field, value)| names(field) && fields.get(field) != Some(value))
+            }
+            WriteBody::MergePatch(_) | WriteBody::Delete => true,
         };
         if touches && !settles(&conflict.id) {
             let (address, field, id) = (write.address.clone(), register.to_owned(), conflict.id.clone());

@@ -562,12 +562,36 @@ async fn a_conflict_that_waits_too_long_is_frozen_for_all_but_who_settles_it() {
     let media = [("content-type", "application/merge-patch+json")];
     let refused = world.http(WEST).ask("PATCH", "/v1/docs/vms/1", &media, json!({"f": "c"})).await;
     assert_eq!(refused.status, 409, "{refused:?}");
-    let edit = json!([{"field": "other", "set": 2}]);
-    let ops = [("content-type", "application/vnd.folkmoot.ops+json")];
-    world.http(WEST).ask("PATCH", "/v1/docs/vms/1", &ops, edit).await.ok();
+    // Other fields are nobody's concern.
+    for (media, change) in [
+        ("application/vnd.folkmoot.ops+json", json!([{"field": "other", "set": 2}])),
+        ("application/merge-patch+json", json!({"other": 3})),
+        ("application/json-patch+json", json!([{"op": "replace", "path": "/other", "value": 4}])),
+    ] {
+        world.http(WEST).ask("PATCH", "/v1/docs/vms/1", &[("content-type", media)], change).await.ok();
+    }
     let conflict = world.conflict("vms/1").await;
     world.post(EAST, &format!("/v1/conflicts/{}/resolve", id(&conflict)), json!({"value": "c", "by": "ada"})).await;
     assert_eq!(world.reads("vms/1", "f").await, "c");
     merge(world.http(WEST), "vms/1", json!({"f": "d"})).await;
     assert_eq!(world.reads("vms/1", "f").await, "d");
+}
+
+#[tokio::test]
+async fn a_note_written_by_hand_changes_nothing_that_every_node_reads() {
+    let world = World::start().await;
+    let policy = "[[rules]]\nname = \"p\"\nresolver = \"max\"\n";
+    put_text(world.http(WEST), "/v1/policies/p", policy).await.ok();
+    let sibling = |n: u64| json!({"value": {"evil": n}, "dot": format!("x:{n}"), "replica": "x", "at": n});
+    let note = |siblings: Vec<Value>| json!({"status": "resolved", "document": "policies/p", "field": "definition", "siblings": siblings, "value": 0});
+    let put = async |id: &str, body: Value| {
+        world.http(WEST).ask("PUT", &format!("/v1/docs/conflicts/{id}"), &[], body).await.ok()
+    };
+    put("aa", note(vec![sibling(1)])).await;
+    put("many", note((0..2_000).map(sibling).collect())).await;
+    let undo = world.http(WEST).ask("POST", "/v1/conflicts/aa/undo", &[], json!({"dot": "x:1"})).await;
+    let reopen = world.http(WEST).ask("POST", "/v1/conflicts/many/reopen", &[], json!({})).await;
+    assert!(undo.status >= 400 && reopen.status >= 400, "{undo:?} {reopen:?}");
+    let listed = world.http(WEST).get("/v1/policies").await.ok();
+    assert_eq!(listed["items"][0]["definition"]["rules"][0]["resolver"], "max", "{listed}");
 }

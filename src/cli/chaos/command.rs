@@ -92,10 +92,9 @@ pub async fn chaos(args: ChaosArgs, output: Output) -> Result<(), Error> {
         _ = terminate.recv() => return Err(Error::Failed("stopped before the end".into())),
         _ = interrupt.recv() => return Err(Error::Failed("stopped before the end".into())),
     };
-    if let Some(path) = &args.report {
-        file::write(path, &report.for_file(path, &plan))?;
-    }
-    conclude(&report, output)
+    let written = args.report.as_ref().map_or(Ok(()), |path| file::write(path, &report.for_file(path, &plan)));
+    // What was found is told also where the report cannot be written.
+    conclude(&report, output).and(written)
 }
 
 async fn run(args: &ChaosArgs, plan: &Plan, timeline: &Timeline, output: Output) -> Result<Report, Error> {
