@@ -1,8 +1,9 @@
 //! CEL expressions (the Common Expression Language, github.com/google/cel-spec): conditions of rules and policies, and
 //! values that settle siblings.
 //!
-//! An expression sees JSON only and has no loops but over what it is given, so it ends. The order in which it walks
-//! the members of an object is not defined: a result that depends on it would differ between nodes.
+//! An expression sees JSON only and loops only over what it is given or writes down, at most two loops deep, so it ends and
+//! soon. The order in which it walks the members of an object is not defined: a result that depends on it would differ
+//! between nodes.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
