@@ -5,6 +5,7 @@
 //! soon. The order in which it walks the members of an object is not defined: a result that depends on it would differ
 //! between nodes.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,7 +14,8 @@ use std::sync::{Arc, LazyLock};
 use cel::common::ast::{EntryExpr, Expr};
 use cel::objects::Key;
 use cel::{Context, Env, IdedExpr, Program, Value};
-use serde_json::Value as Json;
+use serde_json::{Map, Number, Value as Json};
+use smallvec::{SmallVec, smallvec};
 
 /// The functions of the language. To build their table takes far longer than to evaluate an expression.
 static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
@@ -81,12 +83,18 @@ impl Expression {
         &self.text
     }
 
+    /// Whether its value may hang on a member of an object: one that it names, or `name.key` within it. Naming the object
+    /// as a whole may look at any.
+    pub fn looks_at(&self, object: &str, member: &str) -> bool {
+        let is_it = |name: &str| member == name || member.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
+        self.sees.contains(object) && looks_at(self.program.expression(), object, &is_it)
+    }
+
     /// The value under these variables.
-    pub fn evaluate(&self, variables: &[(&str, &Json)]) -> Result<Json, String> {
+    pub fn evaluate(&self, variables: &Variables<'_>) -> Result<Json, String> {
         let mut context = Context::with_env(ENVIRONMENT.clone());
-        // To hand a document over costs more than most expressions do.
-        for (name, value) in variables.iter().filter(|(name, _)| self.sees.contains(*name)) {
-            context.add_variable_from_value(*name, from_json(value));
+        for variable in variables.0.iter().filter(|variable| self.sees.contains(variable.name)) {
+            context.add_variable_from_value(variable.name, variable.value());
         }
         let done = catch_unwind(AssertUnwindSafe(|| self.program.execute(&context)));
         match done {
@@ -97,7 +105,7 @@ impl Expression {
     }
 
     /// Whether it holds; an error where it gives no boolean.
-    pub fn holds(&self, variables: &[(&str, &Json)]) -> Result<bool, String> {
+    pub fn holds(&self, variables: &Variables<'_>) -> Result<bool, String> {
         match self.evaluate(variables)? {
             Json::Bool(holds) => Ok(holds),
             other => Err(format!("`{}` gives {other}, and neither true nor false", shortened(&self.text))),
@@ -108,6 +116,84 @@ impl Expression {
 impl fmt::Debug for Expression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Expression").field(&self.text).finish()
+    }
+}
+
+/// What expressions may see. To hand a document over costs more than most expressions do, so a value is made when the first
+/// expression names it, and shared by those that follow.
+#[derive(Debug, Default)]
+pub struct Variables<'a>(SmallVec<[Variable<'a>; 8]>);
+
+#[derive(Debug)]
+struct Variable<'a> {
+    name: &'static str,
+    source: Source<'a>,
+    made: OnceCell<Value>,
+}
+
+/// What a variable is made of.
+pub enum Source<'a> {
+    Json(&'a Json),
+    Object(&'a Map<String, Json>),
+    Text(&'a str),
+    Number(Number),
+    /// Made only when it is asked for.
+    Late(&'a dyn Fn() -> Json),
+}
+
+impl<'a> Variables<'a> {
+    pub fn with(mut self, name: &'static str, source: impl Into<Source<'a>>) -> Self {
+        self.0.push(Variable { name, source: source.into(), made: OnceCell::new() });
+        self
+    }
+}
+
+impl Variable<'_> {
+    fn value(&self) -> Value {
+        let make = || match &self.source {
+            Source::Json(json) => from_json(json),
+            Source::Object(members) => from_members(members),
+            Source::Text(text) => Value::from(*text),
+            Source::Number(number) => from_number(number),
+            Source::Late(make) => from_json(&make()),
+        };
+        self.made.get_or_init(make).clone()
+    }
+}
+
+impl fmt::Debug for Source<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Json(json) => json.fmt(f),
+            Source::Object(members) => members.fmt(f),
+            Source::Text(text) => text.fmt(f),
+            Source::Number(number) => number.fmt(f),
+            Source::Late(_) => f.write_str("…"),
+        }
+    }
+}
+
+impl<'a> From<&'a Json> for Source<'a> {
+    fn from(json: &'a Json) -> Self {
+        Source::Json(json)
+    }
+}
+
+impl<'a> From<&'a Map<String, Json>> for Source<'a> {
+    fn from(members: &'a Map<String, Json>) -> Self {
+        Source::Object(members)
+    }
+}
+
+impl<'a> From<&'a str> for Source<'a> {
+    fn from(text: &'a str) -> Self {
+        Source::Text(text)
+    }
+}
+
+impl From<u64> for Source<'_> {
+    fn from(number: u64) -> Self {
+        Source::Number(number.into())
     }
 }
 
@@ -135,10 +221,7 @@ const LOOPS_MAX: usize = 2;
 
 fn loops(expression: &IdedExpr) -> usize {
     let deepest = |parts: &mut dyn Iterator<Item = &IdedExpr>| parts.map(loops).max().unwrap_or(0);
-    let of_entry = |entry: &EntryExpr| match entry {
-        EntryExpr::StructField(field) => loops(&field.value),
-        EntryExpr::MapEntry(entry) => loops(&entry.key).max(loops(&entry.value)),
-    };
+    let of_entry = |entry: &EntryExpr| parts_of(entry).into_iter().map(loops).max().unwrap_or(0);
     match &expression.expr {
         Expr::Call(call) => deepest(&mut call.target.iter().map(AsRef::as_ref).chain(&call.args)),
         Expr::Select(select) => loops(&select.operand),
@@ -153,6 +236,32 @@ fn loops(expression: &IdedExpr) -> usize {
     }
 }
 
+fn looks_at(expression: &IdedExpr, object: &str, member: &dyn Fn(&str) -> bool) -> bool {
+    let of_object = |expression: &IdedExpr| matches!(&expression.expr, Expr::Ident(name) if name == object);
+    let mut parts: SmallVec<[&IdedExpr; 8]> = SmallVec::new();
+    match &expression.expr {
+        Expr::Ident(name) => return name == object,
+        Expr::Select(select) if of_object(&select.operand) => return member(&select.field),
+        Expr::Select(select) => parts.push(&select.operand),
+        Expr::Call(call) => parts.extend(call.target.iter().map(AsRef::as_ref).chain(&call.args)),
+        Expr::List(list) => parts.extend(&list.elements),
+        Expr::Map(made) => made.entries.iter().for_each(|entry| parts.extend(parts_of(&entry.expr))),
+        Expr::Struct(made) => made.entries.iter().for_each(|entry| parts.extend(parts_of(&entry.expr))),
+        Expr::Comprehension(made) => {
+            parts.extend([&made.iter_range, &made.accu_init, &made.loop_cond, &made.loop_step, &made.result]);
+        }
+        Expr::Literal(_) | Expr::Unspecified => {}
+    }
+    parts.into_iter().any(|part| looks_at(part, object, member))
+}
+
+fn parts_of(entry: &EntryExpr) -> SmallVec<[&IdedExpr; 2]> {
+    match entry {
+        EntryExpr::StructField(field) => smallvec![&field.value],
+        EntryExpr::MapEntry(entry) => smallvec![&entry.key, &entry.value],
+    }
+}
+
 /// The first name that stands for nothing. Macros such as `exists` bring names of their own.
 fn unknown<'e>(expression: &'e IdedExpr, known: &mut Vec<&'e str>) -> Option<&'e str> {
     match &expression.expr {
@@ -162,8 +271,8 @@ fn unknown<'e>(expression: &'e IdedExpr, known: &mut Vec<&'e str>) -> Option<&'e
         }
         Expr::Select(select) => unknown(&select.operand, known),
         Expr::List(list) => list.elements.iter().find_map(|element| unknown(element, known)),
-        Expr::Map(made) => made.entries.iter().find_map(|entry| of_entry(&entry.expr, known)),
-        Expr::Struct(made) => made.entries.iter().find_map(|entry| of_entry(&entry.expr, known)),
+        Expr::Map(made) => made.entries.iter().flat_map(|e| parts_of(&e.expr)).find_map(|part| unknown(part, known)),
+        Expr::Struct(made) => made.entries.iter().flat_map(|e| parts_of(&e.expr)).find_map(|part| unknown(part, known)),
         Expr::Comprehension(made) => {
             let outside = [&made.iter_range, &made.accu_init].into_iter().find_map(|part| unknown(part, known));
             let before = known.len();
@@ -175,13 +284,6 @@ fn unknown<'e>(expression: &'e IdedExpr, known: &mut Vec<&'e str>) -> Option<&'e
             outside.or(inside)
         }
         Expr::Literal(_) | Expr::Unspecified => None,
-    }
-}
-
-fn of_entry<'e>(entry: &'e EntryExpr, known: &mut Vec<&'e str>) -> Option<&'e str> {
-    match entry {
-        EntryExpr::StructField(field) => unknown(&field.value, known),
-        EntryExpr::MapEntry(entry) => [&entry.key, &entry.value].into_iter().find_map(|part| unknown(part, known)),
     }
 }
 
@@ -199,17 +301,22 @@ fn from_json(json: &Json) -> Value {
         Json::Null => Value::Null,
         Json::Bool(on) => Value::Bool(*on),
         Json::String(text) => Value::from(text.as_str()),
-        Json::Number(number) => match (number.as_i64(), number.as_u64()) {
-            (Some(int), _) => Value::Int(int),
-            (None, Some(large)) => Value::UInt(large),
-            _ => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
-        },
+        Json::Number(number) => from_number(number),
         Json::Array(items) => Value::List(items.iter().map(from_json).collect::<Vec<_>>().into()),
-        Json::Object(members) => {
-            let members = members.iter().map(|(key, value)| (Key::from(key.as_str()), from_json(value)));
-            let table = members.collect::<HashMap<_, _>>();
-            Value::from(table)
-        }
+        Json::Object(members) => from_members(members),
+    }
+}
+
+fn from_members(members: &Map<String, Json>) -> Value {
+    let members = members.iter().map(|(key, value)| (Key::from(key.as_str()), from_json(value)));
+    Value::from(members.collect::<HashMap<_, _>>())
+}
+
+fn from_number(number: &Number) -> Value {
+    match (number.as_i64(), number.as_u64()) {
+        (Some(int), _) => Value::Int(int),
+        (None, Some(large)) => Value::UInt(large),
+        _ => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
     }
 }
 
@@ -248,7 +355,7 @@ mod tests {
     use serde_json::json;
 
     fn evaluate(text: &str, doc: &Json) -> Result<Json, String> {
-        Expression::parse(text).unwrap().evaluate(&[("doc", doc)])
+        Expression::parse(text).unwrap().evaluate(&Variables::default().with("doc", doc))
     }
 
     #[test]
@@ -285,11 +392,22 @@ mod tests {
     }
 
     #[test]
+    fn what_an_expression_looks_at_is_known_before_it_is_asked() {
+        let sees = |text: &str, member: &str| Expression::parse(text).unwrap().looks_at("doc", member);
+        assert!(sees("doc.cpu + 1 < doc.memory", "memory"));
+        assert!(!sees("doc.cpu + 1 < doc.memory", "disk"));
+        assert!(sees("doc.tags.team == 'a'", "tags.team") && !sees("doc.tags.team == 'a'", "tag.team"));
+        assert!(sees("[1].all(x, x < size(doc.disks))", "disks") && sees("{'a': doc.disks}.a", "disks"));
+        assert!(sees("has(doc.host)", "host") && !sees("id == 'a'", "host"));
+        assert!(sees("doc['cpu'] == 1", "disk"), "what names the object may look at any of its members");
+    }
+
+    #[test]
     fn loops_over_loops_are_refused_before_they_run() {
         let nested = |levels: usize| {
             (0..levels).fold("true".to_owned(), |inner, level| format!("[1, 2].all(v{level}, {inner})"))
         };
-        assert_eq!(Expression::parse(&nested(2)).unwrap().evaluate(&[]), Ok(json!(true)));
+        assert_eq!(Expression::parse(&nested(2)).unwrap().evaluate(&Variables::default()), Ok(json!(true)));
         assert!(Expression::parse(&nested(3)).unwrap_err().cause.contains("nest deeper"));
         let doubled = format!("['a']{}", ".map(x, x + x)".repeat(26));
         assert!(Expression::parse(&doubled).unwrap_err().cause.contains("nest deeper"));
@@ -302,7 +420,13 @@ mod tests {
         assert!(evaluate("doc.missing.deeper == 1", &json!({})).unwrap_err().contains("doc.missing.deeper"));
         assert!(evaluate("1 / 0", &json!({})).is_err());
         assert!(evaluate("9223372036854775807 + 1", &json!({})).is_err());
-        assert!(Expression::parse("doc.cpu").unwrap().holds(&[("doc", &json!({"cpu": 4}))]).unwrap_err().contains("4"));
+        assert!(
+            Expression::parse("doc.cpu")
+                .unwrap()
+                .holds(&Variables::default().with("doc", &json!({"cpu": 4})))
+                .unwrap_err()
+                .contains("4")
+        );
     }
 
     /// Tests run on stacks of 2 MiB, as the node's own threads do.
@@ -312,21 +436,21 @@ mod tests {
         for (start, link) in [("1", " + 1"), ("!true", " || true"), ("doc.a", ".a"), ("-1", " - 1")] {
             let text = format!("{start}{}", link.repeat((EXPRESSION_BYTES_MAX - start.len()) / link.len()));
             if let Ok(expression) = Expression::parse(&text) {
-                let _ = expression.evaluate(&[("doc", &doc)]);
+                let _ = expression.evaluate(&Variables::default().with("doc", &doc));
             }
         }
         let deep = format!("{}1{}", "(".repeat(NESTED_MAX), ")".repeat(NESTED_MAX));
-        assert_eq!(Expression::parse(&deep).unwrap().evaluate(&[]), Ok(json!(1)));
+        assert_eq!(Expression::parse(&deep).unwrap().evaluate(&Variables::default()), Ok(json!(1)));
         assert!(Expression::parse(&format!("({deep})")).unwrap_err().cause.contains("nests deeper"));
         let nots = format!("{}true", "!".repeat(EXPRESSION_BYTES_MAX - 4));
-        let _ = Expression::parse(&nots).map(|expression| expression.evaluate(&[]));
+        let _ = Expression::parse(&nots).map(|expression| expression.evaluate(&Variables::default()));
     }
 
     proptest! {
         #[test]
         fn no_text_and_no_value_make_it_panic(text in "[a-z0-9 .()\\[\\]{}+*/<>=!&|?:,'\"-]{0,40}", n in any::<i64>()) {
             if let Ok(expression) = Expression::parse(&text) {
-                let _ = expression.evaluate(&[("a", &json!(n)), ("b", &json!({"c": [n, "x"]}))]);
+                let _ = expression.evaluate(&Variables::default().with("a", &json!(n)).with("b", &json!({"c": [n, "x"]})));
             }
         }
     }

@@ -8,10 +8,11 @@ use serde_json::{Map, Value as Json};
 use super::advisor::Standing;
 use super::case::{Asked, Case, Customs, Verdict};
 use super::detect::score;
-use super::expression::Expression;
+use super::expression::{Expression, Variables};
 use super::merge::Rules;
-use super::policy::{Choice, Escalate, Policies, Question};
-use super::resolver::{Prepared, VALUE_SEES, resolve, resolve_with};
+use super::policies::Policies;
+use super::policy::Escalate;
+use super::resolver::{Prepared, Resolved, VALUE_SEES, resolve, resolve_with};
 use crate::crdt::Resolver;
 use crate::document::rule::{Class, Rule};
 use crate::document::{DocumentView, Schema};
@@ -52,7 +53,7 @@ pub struct Settlement {
     pub verdict: Verdict,
     /// The policy's rule that chose the resolver, as `policy@version/rule`; the schema did where there is none.
     pub policy: Option<String>,
-    /// Conditions of policies that failed.
+    /// Conditions of policies that failed, and resolvers that could not settle it before this one.
     pub failed: Vec<String>,
     pub score: u32,
     /// What becomes of it if it waits for too long, by that rule.
@@ -130,34 +131,49 @@ impl Judge {
     /// Puts what the resolvers say in the place of what the last writer said, and tells what became of each contested
     /// register. Resolvers see the other fields as their last writers have them, so none depends on another's answer.
     pub fn settle(&self, document: &str, view: &mut DocumentView, in_force: InForce<'_>) -> Vec<Settlement> {
-        if view.siblings.is_empty() {
-            return Vec::new();
-        }
-        let unprepared = Prepared::default();
-        let mut settlements = Vec::with_capacity(view.siblings.len());
-        for (register, siblings) in &view.siblings {
-            let (resolver, name) = self.declared(register);
-            let holds = |value: &Json| self.invariants(document, &with(&view.fields, register, value));
-            let customs = in_force.customs;
-            let (fields, asks) = (&view.fields, Asked::default());
-            let mut case = Case { document, field: register, siblings, fields, holds: &holds, customs, asks };
-            let contested = view.siblings.len();
-            let score = score(&case, contested, self.has_invariants());
-            case.asks = Asked { standing: in_force.advisor, contested, score };
-            let (choice, failed) = self.choose(&case, contested, in_force.policies);
-            let declared = self.prepared.get(name).unwrap_or(&unprepared);
-            let (resolver, prepared) = choice.map_or((resolver, declared), |choice| (choice.resolver, choice.prepared));
-            let (resolver, verdict) = resolve(&case, resolver, prepared);
-            let policy = choice.map(|choice| format!("{}@{}/{}", choice.policy, choice.version, choice.rule));
-            let (field, escalate) = (register.clone(), choice.and_then(|choice| choice.escalate));
-            settlements.push(Settlement { field, resolver, verdict, policy, failed, score, escalate });
-        }
-        for settlement in &settlements {
-            if let Some(value) = settlement.verdict.value() {
-                put(&mut view.fields, &settlement.field, value.clone());
-            }
-        }
+        let settle = |field: &String| self.settlement(document, field, view, in_force);
+        let settlements: Vec<Settlement> = view.siblings.keys().map(settle).collect();
+        put_settled(view, &settlements);
         settlements
+    }
+
+    fn settlement(&self, document: &str, field: &str, view: &DocumentView, in_force: InForce<'_>) -> Settlement {
+        let holds = |value: &Json| self.keeps_invariants(document, view, field, value);
+        let case = self.case(document, field, view, &holds, in_force);
+        let score = case.asks.score;
+        let (choice, mut failed) = in_force.policies.choose(&case, score);
+        let unprepared = Prepared::default();
+        let (declared, name) = self.declared(field);
+        let prepared = self.prepared.get(name).unwrap_or(&unprepared);
+        let (resolver, prepared) = choice.map_or((declared, prepared), |choice| (choice.resolver, choice.prepared));
+        let Resolved { resolver, verdict, unable } = resolve(&case, resolver, prepared);
+        failed.extend(unable);
+        Settlement {
+            field: field.to_owned(),
+            resolver,
+            verdict,
+            policy: choice.map(|choice| format!("{}@{}/{}", choice.policy, choice.version, choice.rule)),
+            failed,
+            score,
+            escalate: choice.and_then(|choice| choice.escalate),
+        }
+    }
+
+    fn case<'c>(
+        &self,
+        document: &'c str,
+        field: &'c str,
+        view: &'c DocumentView,
+        holds: &'c dyn Fn(&Json) -> Result<(), String>,
+        in_force: InForce<'c>,
+    ) -> Case<'c> {
+        let siblings = view.siblings.get(field).map_or(&[][..], Vec::as_slice);
+        let (fields, customs, asks) = (&view.fields, in_force.customs, Asked::default());
+        let mut case = Case { document, field, siblings, fields, holds, customs, asks };
+        let contested = view.siblings.len();
+        let score = score(&case, contested, self.has_invariants());
+        case.asks = Asked { standing: in_force.advisor, contested, score };
+        case
     }
 
     /// What a resolver would make of a contested register, told what the policy's rule or the schema tells the one in
@@ -170,26 +186,15 @@ impl Judge {
         resolver: Resolver,
         in_force: InForce<'_>,
     ) -> Verdict {
-        let Some(siblings) = view.siblings.get(register) else {
+        if !view.siblings.contains_key(register) {
             return Verdict::Unable("it has no siblings".to_owned());
-        };
-        let holds = |value: &Json| self.invariants(document, &with(&view.fields, register, value));
-        let mut case = Case {
-            document,
-            field: register,
-            siblings,
-            fields: &view.fields,
-            holds: &holds,
-            customs: in_force.customs,
-            asks: Asked::default(),
-        };
-        let contested = view.siblings.len();
-        let score = score(&case, contested, self.has_invariants());
-        case.asks = Asked { standing: in_force.advisor, contested, score };
+        }
+        let holds = |value: &Json| self.keeps_invariants(document, view, register, value);
+        let case = self.case(document, register, view, &holds, in_force);
         let unprepared = Prepared::default();
         let (_, name) = self.declared(register);
         let declared = self.prepared.get(name).unwrap_or(&unprepared);
-        let (choice, _) = self.choose(&case, view.siblings.len(), in_force.policies);
+        let (choice, _) = in_force.policies.choose(&case, case.asks.score);
         let told = choice.iter().map(|choice| choice.prepared).chain([declared]);
         let fit = told.map(|prepared| (prepared, prepared.settings.suffice(resolver)));
         match fit.min_by_key(|(_, fit)| fit.is_err()) {
@@ -197,26 +202,6 @@ impl Judge {
             Some((_, Err(cause))) => Verdict::Unable(format!("{cause}, and neither the schema nor a policy gives it")),
             None => resolve_with(&case, resolver, &unprepared),
         }
-    }
-
-    fn choose<'p>(
-        &self,
-        case: &Case<'_>,
-        contested: usize,
-        policies: &'p Policies,
-    ) -> (Option<Choice<'p>>, Vec<String>) {
-        if policies.is_empty() {
-            return (None, Vec::new());
-        }
-        policies.choose(Question {
-            collection: case.document.split('/').next().unwrap_or_default(),
-            id: id_of(case.document),
-            field: case.field,
-            doc: &Json::Object(case.fields.clone()),
-            siblings: &case.siblings_json(),
-            base: case.base().unwrap_or(&Json::Null),
-            score: score(case, contested, self.has_invariants()),
-        })
     }
 
     /// Whether any rule is about one document alone.
@@ -228,24 +213,53 @@ impl Judge {
         self.rules.iter().any(|ready| ready.rule.class() == Class::Invariant)
     }
 
-    /// The invariants over one document.
-    fn invariants(&self, document: &str, fields: &Map<String, Json>) -> Result<(), String> {
+    /// Whether the invariants that look at a register hold with this value in it. What another field breaks is no reason to
+    /// refuse the value.
+    fn keeps_invariants(
+        &self,
+        document: &str,
+        view: &DocumentView,
+        register: &str,
+        value: &Json,
+    ) -> Result<(), String> {
         let own = self.rules.iter().filter(|ready| ready.rule.class() == Class::Invariant && ready.rule.over.is_none());
-        own.filter_map(|ready| ready.broken(document, fields, None)).next().map_or(Ok(()), Err)
+        let mut at_stake = own.filter(|ready| ready.looks_at(register)).peekable();
+        if at_stake.peek().is_none() {
+            return Ok(());
+        }
+        let fields = with(&view.fields, register, value);
+        at_stake.find_map(|ready| ready.broken(document, &fields, None)).map_or(Ok(()), Err)
+    }
+}
+
+/// Puts settled values in the place of those that the last writers left.
+pub fn put_settled(view: &mut DocumentView, settlements: &[Settlement]) {
+    for settlement in settlements {
+        if let Some(value) = settlement.verdict.value() {
+            put(&mut view.fields, &settlement.field, value.clone());
+        }
     }
 }
 
 impl Ready {
+    fn looks_at(&self, register: &str) -> bool {
+        self.check.as_ref().is_some_and(|check| check.as_ref().map_or(true, |check| check.looks_at("doc", register)))
+    }
+
     /// What is wrong with a document by this rule; a rule that fails is broken by its own error.
     pub fn broken(&self, document: &str, fields: &Map<String, Json>, over: Option<(f64, u64)>) -> Option<String> {
         let expression = match self.check.as_ref()? {
             Ok(expression) => expression,
             Err(cause) => return Some(cause.clone()),
         };
-        let (doc, id) = (Json::Object(fields.clone()), Json::from(id_of(document)));
         let (total, count) = over.unwrap_or_default();
-        let (total, count) = (number(total), Json::from(count));
-        match expression.holds(&[("doc", &doc), ("id", &id), ("total", &total), ("count", &count)]) {
+        let total = number(total);
+        let variables = Variables::default()
+            .with("doc", fields)
+            .with("id", id_of(document))
+            .with("total", &total)
+            .with("count", count);
+        match expression.holds(&variables) {
             Ok(true) => None,
             Ok(false) => Some(format!("`{}` does not hold", expression.text())),
             Err(cause) => Some(cause),
@@ -435,6 +449,30 @@ mod tests {
         assert!(
             matches!(verdict(rule, &[json!(50), json!(70)]), Verdict::Unable(cause) if cause.contains("doc.f < 10"))
         );
+    }
+
+    #[test]
+    fn an_invariant_that_another_field_breaks_is_no_reason_to_refuse_a_merge() {
+        let schema = |check: &str| {
+            let field = "[fields.f]\ntype = \"contested\"\nresolver = \"deep_merge\"";
+            format!("{field}\n[[rules]]\nname = \"r\"\nclass = \"invariant\"\ncheck = \"{check}\"")
+        };
+        let merged = |check: &str| {
+            let mut view = contested("f", None, &[json!({"a": 1}), json!({"b": 2})]);
+            view.fields.insert("other".to_owned(), json!(50));
+            judge(&schema(check)).settle("things/1", &mut view, in_force()).remove(0).verdict
+        };
+        assert!(matches!(merged("doc.other < 10"), Verdict::Merged(..)));
+        assert!(matches!(merged("!has(doc.f.a)"), Verdict::Unable(cause) if cause.contains("!has(doc.f.a)")));
+    }
+
+    #[test]
+    fn what_a_resolver_lacked_is_told_also_when_its_fallback_settles() {
+        let schema = "[fields.f]\ntype = \"contested\"\nresolver = \"three_way\"\nfallback = [\"max\"]";
+        let mut view = contested("f", None, &[json!(1), json!(2)]);
+        let told = judge(schema).settle("things/1", &mut view, in_force()).remove(0);
+        assert_eq!((told.resolver, view.fields["f"].clone()), (Resolver::Max, json!(2)));
+        assert!(told.failed[0].starts_with("three_way: "), "{:?}", told.failed);
     }
 
     #[test]

@@ -1,12 +1,11 @@
 //! Resolvers that make one value out of several.
 
-use automerge::transaction::Transactable;
-use automerge::{ActorId, AutoCommit, AutomergeError, ObjType, ROOT, ReadDoc};
 use serde_json::Value as Json;
 
 use super::case::{Case, Lost, Verdict};
 use super::choosing::unknown_base;
 use super::merge::{Change, Rules, Side, merge};
+use super::text;
 use crate::crdt::Value;
 
 /// The elements of all arrays, each once, in the order of values. A value that is no array counts as one element.
@@ -62,31 +61,16 @@ fn merge_over(case: &Case<'_>, base: Option<&Json>, rules: &Rules) -> Verdict {
 }
 
 /// Every sibling's edits of the text before them, each where it was made.
-pub fn text(case: &Case<'_>) -> Verdict {
+pub fn texts(case: &Case<'_>) -> Verdict {
     let Some(base) = case.base() else { return unknown_base("text") };
     let texts: Option<Vec<&str>> = case.values().map(Json::as_str).collect();
-    let (Some(base), Some(texts)) = (base.as_str(), texts) else {
+    let (Some(base), Some(mut texts)) = (base.as_str(), texts) else {
         return Verdict::Unable("text merges strings, and one of these values is none".into());
     };
-    match merged_text(base, &texts) {
-        Ok(text) => Verdict::Settled(text.into()),
-        Err(error) => Verdict::Unable(format!("the texts do not merge: {error}")),
+    // The oldest first, as they would have been written one after the other.
+    texts.reverse();
+    match text::merged(base, &texts) {
+        Some(text) => Verdict::Settled(text.into()),
+        None => Verdict::Unable(format!("the texts are longer than {} KiB together", text::TEXT_BYTES_MAX >> 10)),
     }
-}
-
-fn merged_text(base: &str, texts: &[&str]) -> Result<String, AutomergeError> {
-    // Actors are numbered by the siblings' order, so every node builds the same document.
-    let actor = |n: usize| ActorId::from((n as u64).to_be_bytes().to_vec());
-    let mut first = AutoCommit::new().with_actor(actor(0));
-    let object = first.put_object(ROOT, "text", ObjType::Text)?;
-    first.splice_text(&object, 0, 0, base)?;
-    first.commit();
-    let mut merged = first.fork().with_actor(actor(0));
-    for (n, text) in texts.iter().enumerate() {
-        let mut side = first.fork().with_actor(actor(n + 1));
-        side.update_text(&object, text)?;
-        side.commit();
-        merged.merge(&mut side)?;
-    }
-    merged.text(&object)
 }

@@ -20,11 +20,14 @@ pub mod expression;
 pub mod judge;
 pub mod merge;
 pub mod merging;
+pub mod policies;
 pub mod policy;
 pub mod resolver;
+pub mod text;
 
 pub use case::{Case, Custom, Customs, For, Verdict};
 pub use detect::{Class, Conflict, Status};
 pub use expression::{Expression, ExpressionError};
 pub use judge::Judge;
-pub use policy::{Policies, Policy};
+pub use policies::Policies;
+pub use policy::Policy;

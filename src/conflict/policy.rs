@@ -16,16 +16,15 @@
 //! none fits, the schema does. `when` is a CEL expression over `collection`, `id`, `field`, `doc`, `siblings`, `base`,
 //! `score` and `members`; a `when` that fails fits nothing, and says so in the conflict.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
 use super::case::{Asked, Case, Customs, Verdict};
 use super::detect::score;
 use super::expression::Expression;
 use super::merge::Rules;
-use super::resolver::{Prepared, VALUE_SEES, resolve};
+use super::policies::Policies;
+use super::resolver::{VALUE_SEES, resolve};
 use crate::crdt::Resolver;
 use crate::document::Sibling;
 use crate::document::schema::{Named, SchemaError, from_toml, json_error};
@@ -33,11 +32,10 @@ use crate::document::settings::{Criterion, EXPRESSION_BYTES_MAX, Settings};
 
 /// Most rules of one policy: all of them may be asked about each conflict.
 pub const RULES_MAX: usize = 64;
-/// Policies that are heeded, in the order of their names.
-pub const POLICIES_MAX: usize = 64;
 
 /// What a `when` sees.
-const CONDITION_SEES: &[&str] = &["collection", "id", "field", "doc", "siblings", "base", "score", "members"];
+pub(super) const CONDITION_SEES: &[&str] =
+    &["collection", "id", "field", "doc", "siblings", "base", "score", "members"];
 
 /// Siblings of a sample that are looked at.
 const SIBLINGS_MAX: usize = 64;
@@ -101,45 +99,6 @@ impl To {
     pub fn named(name: &str) -> Option<Self> {
         [To::Notify, To::Vote, To::Manual, To::Freeze].into_iter().find(|to| to.name() == name)
     }
-}
-
-/// What a condition is asked about.
-#[derive(Clone, Copy, Debug)]
-pub struct Question<'a> {
-    pub collection: &'a str,
-    pub id: &'a str,
-    pub field: &'a str,
-    pub doc: &'a Json,
-    pub siblings: &'a Json,
-    pub base: &'a Json,
-    pub score: u32,
-}
-
-/// The policies in force.
-#[derive(Debug, Default)]
-pub struct Policies {
-    by_name: BTreeMap<String, Ready>,
-    /// Members of the cluster, as conditions see it.
-    pub members: usize,
-}
-
-#[derive(Debug)]
-struct Ready {
-    policy: Policy,
-    version: String,
-    rules: Vec<(Option<Expression>, Prepared)>,
-}
-
-/// The rule that fits.
-#[derive(Clone, Copy, Debug)]
-pub struct Choice<'a> {
-    pub policy: &'a str,
-    /// Names the definition: it changes whenever the policy does.
-    pub version: &'a str,
-    pub rule: &'a str,
-    pub resolver: Resolver,
-    pub prepared: &'a Prepared,
-    pub escalate: Option<Escalate>,
 }
 
 impl Policy {
@@ -254,29 +213,21 @@ impl Policy {
             customs: &customs,
             asks: Asked::default(),
         };
-        let (collection, id) = sample.document.split_once('/').unwrap_or((&sample.document, ""));
         let mut policies = Policies::default();
         policies.put("tried", self.clone());
-        let (choice, failed) = policies.choose(Question {
-            collection,
-            id,
-            field: &sample.field,
-            doc: &Json::Object(fields.clone()),
-            siblings: &case.siblings_json(),
-            base: case.base().unwrap_or(&Json::Null),
-            score: score(&case, 1, false),
-        });
+        let (choice, mut failed) = policies.choose(&case, score(&case, 1, false));
         let done = choice.map(|choice| (choice.rule.to_owned(), resolve(&case, choice.resolver, choice.prepared)));
-        let (value, cause) = match &done {
-            Some((_, (_, Verdict::Settled(value) | Verdict::Merged(value, _)))) => (Some(value.clone()), None),
-            Some((_, (_, Verdict::Unable(cause)))) => (None, Some(cause.clone())),
-            Some((_, (_, Verdict::Waits(_)))) => (None, Some("it waits for somebody".to_owned())),
+        let (value, cause) = match done.as_ref().map(|(_, resolved)| &resolved.verdict) {
+            Some(Verdict::Settled(value) | Verdict::Merged(value, _)) => (Some(value.clone()), None),
+            Some(Verdict::Unable(cause)) => (None, Some(cause.clone())),
+            Some(Verdict::Waits(_)) => (None, Some("it waits for somebody".to_owned())),
             None => (None, Some("no rule fits".to_owned())),
         };
+        failed.extend(done.iter().flat_map(|(_, resolved)| resolved.unable.iter().cloned()));
         let rule = done.as_ref().map(|(rule, _)| rule.clone());
         let as_expected = sample.expect.is_none() || sample.expect == value;
         let by_rule = sample.rule.as_ref().is_none_or(|wanted| wanted == rule.as_deref().unwrap_or_default());
-        let resolver = done.as_ref().map(|(_, (resolver, _))| *resolver);
+        let resolver = done.as_ref().map(|(_, resolved)| resolved.resolver);
         let by_resolver = sample.resolver.is_none_or(|wanted| Some(wanted) == resolver);
         Tried {
             document: sample.document.clone(),
@@ -287,96 +238,6 @@ impl Policy {
             cause: cause.or_else(|| failed.first().cloned()),
             passed: as_expected && by_rule && by_resolver,
         }
-    }
-}
-
-impl Policies {
-    /// These and one more, asked before them.
-    pub fn with_first(&self, policy: Policy) -> Self {
-        let mut all = Self { members: self.members, ..Self::default() };
-        self.iter().for_each(|(name, _, policy)| all.put(name, policy.clone()));
-        // No document is called so: it sorts before all names that are.
-        all.put("", policy);
-        all
-    }
-
-    /// Takes a policy into force, or changes it.
-    pub fn put(&mut self, name: &str, policy: Policy) {
-        let bytes = json!(policy).to_string();
-        let version = blake3::hash(bytes.as_bytes()).to_hex()[..12].to_owned();
-        let ready = |rule: &Rule| {
-            let when = rule.when.as_deref().and_then(|text| Expression::parse(text).ok());
-            (when, Prepared::of(&rule.settings))
-        };
-        let rules = policy.rules.iter().map(ready).collect();
-        self.by_name.insert(name.to_owned(), Ready { policy, version, rules });
-    }
-
-    pub fn remove(&mut self, name: &str) {
-        self.by_name.remove(name);
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.by_name.is_empty()
-    }
-
-    /// The policies in force: name, version, definition.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str, &Policy)> {
-        self.by_name.iter().map(|(name, ready)| (name.as_str(), ready.version.as_str(), &ready.policy))
-    }
-
-    /// The first rule that fits, and what went wrong with conditions before it.
-    pub fn choose(&self, question: Question<'_>) -> (Option<Choice<'_>>, Vec<String>) {
-        let mut failed = Vec::new();
-        for (policy, ready) in self.by_name.iter().take(POLICIES_MAX) {
-            for (rule, (when, prepared)) in ready.policy.rules.iter().zip(&ready.rules) {
-                if !rule.is_about(question.collection, question.field) {
-                    continue;
-                }
-                let fits = match (&rule.when, when) {
-                    (None, _) => Ok(true),
-                    (Some(_), Some(when)) => self.holds(when, question),
-                    (Some(_), None) => Err("does not parse in this version of the program".to_owned()),
-                };
-                match fits {
-                    Ok(true) => {
-                        let (version, escalate, resolver) = (&ready.version, rule.escalate, rule.resolver);
-                        let rule = &rule.name;
-                        return (Some(Choice { policy, version, rule, resolver, prepared, escalate }), failed);
-                    }
-                    Ok(false) => {}
-                    Err(cause) => failed.push(format!("policy {policy}, rule `{}`: {cause}", rule.name)),
-                }
-            }
-        }
-        (None, failed)
-    }
-
-    fn holds(&self, when: &Expression, question: Question<'_>) -> Result<bool, String> {
-        let Question { collection, id, field, doc, siblings, base, score } = question;
-        let (collection, id, field) = (Json::from(collection), Json::from(id), Json::from(field));
-        let (score, members) = (Json::from(score), Json::from(self.members));
-        when.holds(&[
-            ("collection", &collection),
-            ("id", &id),
-            ("field", &field),
-            ("doc", doc),
-            ("siblings", siblings),
-            ("base", base),
-            ("score", &score),
-            ("members", &members),
-        ])
-    }
-}
-
-impl Rule {
-    fn is_about(&self, collection: &str, field: &str) -> bool {
-        let named = |pattern: &String| match pattern.strip_suffix('*') {
-            Some(start) => field.starts_with(start),
-            None => field == pattern,
-        };
-        let here = self.collections.is_empty() || self.collections.iter().any(|name| name == collection);
-        here && (self.fields.is_empty() || self.fields.iter().any(named))
     }
 }
 
@@ -440,6 +301,7 @@ impl From<Rule> for RuleText {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     const TEXT: &str = "\
 [[rules]]
@@ -455,28 +317,6 @@ name = \"rest\"
 resolver = \"first_writer\"
 ";
 
-    fn choose<'p>(policies: &'p Policies, field: &str, doc: &Json) -> (Option<Choice<'p>>, Vec<String>) {
-        let siblings = json!([{"value": 1}, {"value": 2}]);
-        let question =
-            Question { collection: "vms", id: "1", field, doc, siblings: &siblings, base: &Json::Null, score: 4 };
-        policies.choose(question)
-    }
-
-    #[test]
-    fn the_first_rule_that_fits_is_chosen_and_names_its_version() {
-        let mut policies = Policies::default();
-        policies.put("b", Policy::parse(TEXT).unwrap());
-        let rule = |field, doc: Json| choose(&policies, field, &doc).0.map(|choice| choice.rule.to_owned());
-        assert_eq!(rule("power_state", json!({"tier": "serving"})).as_deref(), Some("few"));
-        assert_eq!(rule("power_state", json!({"tier": "batch"})).as_deref(), Some("rest"));
-        assert_eq!(rule("host", json!({"tier": "serving"})).as_deref(), Some("rest"));
-        let version = policies.iter().next().unwrap().1.to_owned();
-        policies.put("b", Policy::parse(&TEXT.replace("few", "some")).unwrap());
-        assert_ne!(policies.iter().next().unwrap().1, version);
-        policies.put("a", Policy::parse("[[rules]]\nname = \"all\"\nresolver = \"max\"").unwrap());
-        assert_eq!(choose(&policies, "host", &json!({})).0.unwrap().rule, "all", "policies go by name");
-    }
-
     #[test]
     fn what_becomes_of_what_waits_is_said_by_the_rule() {
         let text = "[[rules]]\nname = \"p\"\nresolver = \"manual\"\nescalate = { to = \"freeze\", after_ms = 60000 }";
@@ -484,15 +324,6 @@ resolver = \"first_writer\"
         assert_eq!(policy.rules[0].escalate, Some(Escalate { to: To::Freeze, after_ms: 60_000 }));
         assert_eq!(Policy::parse(&json!(policy).to_string()), Ok(policy));
         assert!(Policy::parse(&text.replace("freeze", "burn")).unwrap_err().cause.contains("burn"));
-    }
-
-    #[test]
-    fn a_condition_that_fails_fits_nothing_and_says_so() {
-        let mut policies = Policies::default();
-        policies.put("p", Policy::parse(TEXT).unwrap());
-        let (choice, failed) = choose(&policies, "power_state", &json!({}));
-        assert_eq!(choice.unwrap().rule, "rest");
-        assert!(failed[0].starts_with("policy p, rule `few`: "), "{failed:?}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use super::advice::advise;
 use super::advisor::{Advice, Strategy};
 use super::case::{Case, For, Verdict};
-use super::expression::Expression;
+use super::expression::{Expression, Source, Variables};
 use super::merge::Rules;
 use super::{choosing, merging};
 use crate::crdt::Resolver;
@@ -37,18 +37,33 @@ impl Prepared {
     }
 }
 
-/// Tries a resolver, then its fallbacks in turn. Gives the verdict and which of them gave it: the first that settles, or
-/// the first that waits for someone, or else what the first one lacked.
-pub fn resolve(case: &Case<'_>, resolver: Resolver, prepared: &Prepared) -> (Resolver, Verdict) {
+/// What a resolver and its fallbacks come to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resolved {
+    /// The first that settles, or that waits for someone; where none does, the one asked first.
+    pub resolver: Resolver,
+    pub verdict: Verdict,
+    /// What those before it lacked, as `resolver: cause`.
+    pub unable: Vec<String>,
+}
+
+/// Tries a resolver, then its fallbacks in turn.
+pub fn resolve(case: &Case<'_>, resolver: Resolver, prepared: &Prepared) -> Resolved {
     let mut first = None;
+    let mut unable = Vec::new();
     for resolver in std::iter::once(resolver).chain(prepared.settings.fallback.iter().copied()) {
-        let verdict = resolve_with(case, resolver, prepared);
-        match verdict {
-            Verdict::Unable(_) => first.get_or_insert((resolver, verdict)),
-            settled_or_waits => return (resolver, settled_or_waits),
-        };
+        match resolve_with(case, resolver, prepared) {
+            Verdict::Unable(cause) => {
+                unable.push(format!("{}: {cause}", resolver.name()));
+                first.get_or_insert((resolver, Verdict::Unable(cause)));
+            }
+            verdict => return Resolved { resolver, verdict, unable },
+        }
     }
-    first.unwrap_or((resolver, Verdict::Waits(For::Person)))
+    // The first one's cause is the verdict itself.
+    unable.drain(..1.min(unable.len()));
+    let (resolver, verdict) = first.unwrap_or((resolver, Verdict::Waits(For::Person)));
+    Resolved { resolver, verdict, unable }
 }
 
 /// Tries one resolver, without its fallbacks.
@@ -66,7 +81,7 @@ pub fn resolve_with(case: &Case<'_>, resolver: Resolver, prepared: &Prepared) ->
         Resolver::Prioritize => choosing::prioritize(case, settings),
         Resolver::Discard => choosing::discard(case),
         Resolver::ThreeWay => merging::three_way(case, &prepared.merge),
-        Resolver::Text => merging::text(case),
+        Resolver::Text => merging::texts(case),
         Resolver::Rollback => choosing::rollback(case),
         Resolver::Expr => match &prepared.expression {
             Some(expression) => by_expression(case, expression),
@@ -113,11 +128,13 @@ pub(super) fn resolver_of(strategy: Strategy) -> Resolver {
 }
 
 fn by_expression(case: &Case<'_>, expression: &Expression) -> Verdict {
-    let siblings = case.siblings_json();
-    let doc = Json::Object(case.fields.clone());
-    let (id, field) = (Json::from(case.document), Json::from(case.field));
-    let base = case.base().unwrap_or(&Json::Null);
-    let variables = [("siblings", &siblings), ("base", base), ("doc", &doc), ("id", &id), ("field", &field)];
+    let siblings = || case.siblings_json();
+    let variables = Variables::default()
+        .with("siblings", Source::Late(&siblings))
+        .with("base", case.base().unwrap_or(&Json::Null))
+        .with("doc", case.fields)
+        .with("id", case.document)
+        .with("field", case.field);
     match expression.evaluate(&variables) {
         Ok(value) => Verdict::Settled(value),
         Err(cause) => Verdict::Unable(cause),
@@ -164,7 +181,8 @@ mod tests {
             customs: &customs,
             asks: Asked { standing, contested: 1, score: 2 },
         };
-        resolve(&case, Resolver::Advisor, &Prepared::of(&settings))
+        let resolved = resolve(&case, Resolver::Advisor, &Prepared::of(&settings));
+        (resolved.resolver, resolved.verdict)
     }
 
     #[test]

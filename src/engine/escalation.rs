@@ -4,7 +4,7 @@
 use serde_json::{Value as Json, json};
 
 use super::detector::Liveness;
-use super::io::{Event, Now};
+use super::io::Now;
 use super::replica::Replica;
 use crate::conflict::Conflict;
 use crate::conflict::policy::To;
@@ -67,20 +67,5 @@ impl Replica {
         let view = self.merged(&name, self.state.document(&name)?)?;
         let text = |field: &str| view.fields.get(field).and_then(Json::as_str);
         To::named(text("to")?).filter(|_| text("status") == Some(ESCALATED))
-    }
-
-    /// The document that a doing is about.
-    pub(super) fn is_about(&self, name: &str) -> Option<String> {
-        let view = self.merged(name, self.state.document(name)?)?;
-        view.fields.get("document").and_then(Json::as_str).map(str::to_owned)
-    }
-
-    pub(super) fn tell_escalated(&mut self, before: &[Conflict], found: &[Conflict]) {
-        for conflict in found.iter().filter(|conflict| conflict.escalated.is_some()) {
-            let known = before.iter().any(|known| known.id == conflict.id && known.escalated == conflict.escalated);
-            if !known {
-                self.emit(Event::ConflictEscalated(Box::new(conflict.clone())));
-            }
-        }
     }
 }

@@ -108,6 +108,7 @@ mutants! {
     JudgedBeyondClock, "judged-beyond-clock", "conflicts are judged with ops that wait for others and are not in the clock";
     UnknownFieldLost, "unknown-field-lost", "an op on a field that the schema in force does not declare is dropped";
     JudgedOnce, "judged-once", "a document is judged when its conflict begins, and not again";
+    SettledOnce, "settled-once", "reads go on with what a document was settled to before it changed";
     AuditSkips, "audit-skips", "every fifth record of the audit is not handed to the disk";
     RestoredDotsClaimed, "restored-dots-claimed", "a start claims one dot more of its last replica than its disk holds";
 }

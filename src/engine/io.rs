@@ -142,9 +142,9 @@ pub enum Event {
         took_ms: u64,
     },
     Alarm(Alarm),
-    ConflictDetected(Box<Conflict>),
+    ConflictDetected(Arc<Conflict>),
     /// It waited for too long, and something was done about it.
-    ConflictEscalated(Box<Conflict>),
+    ConflictEscalated(Arc<Conflict>),
     /// It was settled by a write, or its documents changed otherwise.
-    ConflictEnded(Box<Conflict>),
+    ConflictEnded(Arc<Conflict>),
 }

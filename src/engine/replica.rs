@@ -273,6 +273,7 @@ impl Replica {
         if now.mono_us >= self.collect_due_us || self.config.hooks.rare() {
             self.collect_removals(now);
         }
+        self.judge_waiting(now);
         self.judge_across_if_due(now);
         self.close_flood(now);
         self.retry_persist(now);
@@ -280,7 +281,8 @@ impl Replica {
 
     fn schedule(&mut self, now: Now) {
         let group = self.group_due_us().unwrap_or(u64::MAX);
-        let at_us = self.heartbeat_due_us.min(self.collect_due_us).min(group).max(now.mono_us + 1);
+        let judging = if self.conflicts.is_behind() { now.mono_us } else { u64::MAX };
+        let at_us = self.heartbeat_due_us.min(self.collect_due_us).min(group).min(judging).max(now.mono_us + 1);
         if at_us != self.scheduled_us {
             self.scheduled_us = at_us;
             self.output(Output::Schedule { at_us });

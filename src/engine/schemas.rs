@@ -204,7 +204,7 @@ impl Replica {
             let names: Vec<_> = names.take_while(|name| name.starts_with(&prefix)).collect();
             names.iter().for_each(|name| drop(self.reread(name, now)));
         }
-        self.judge_all(None, now);
+        self.judge_everything(now);
     }
 
     /// Policies may ask how many members there are.
@@ -253,8 +253,8 @@ impl Replica {
         }
         match &anew {
             Anew::Nothing => {}
-            Anew::Collection(collection) => self.judge_all(Some(collection), now),
-            Anew::Everything => self.judge_all(None, now),
+            Anew::Collection(collection) => self.judge_all(Some(collection)),
+            Anew::Everything => self.judge_all(None),
         }
         self.judge_changed(&changed, now);
         // One long join may touch a document many times; repeats of neighbours are gone already.

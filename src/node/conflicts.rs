@@ -99,11 +99,10 @@ impl Node {
     pub fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> (Vec<Conflict>, Option<String>) {
         let now_ms = self.now().wall_ms;
         let replica = self.inner.replica.read();
-        let mut found: Vec<&Conflict> =
-            replica.conflicts().iter().filter(|conflict| filter.takes(conflict, now_ms)).collect();
-        found.sort_by(|a, b| a.id.cmp(&b.id));
-        let more = found.len() > limit;
-        let found: Vec<Conflict> = found.into_iter().take(limit).cloned().collect();
+        let listed = replica.conflicts().above(filter.after.as_deref());
+        let mut asked = listed.filter(|conflict| filter.takes(conflict, now_ms));
+        let found: Vec<Conflict> = asked.by_ref().take(limit).cloned().collect();
+        let more = asked.next().is_some();
         let next = found.last().filter(|_| more).map(|last| last.id.clone());
         (found, next)
     }
@@ -402,7 +401,6 @@ impl ConflictFilter {
                 .as_deref()
                 .is_none_or(|collection| conflict.document.split('/').next() == Some(collection))
             && self.older_than_ms.is_none_or(|ms| age_ms() >= ms)
-            && self.after.as_ref().is_none_or(|after| conflict.id > *after)
     }
 }
 

@@ -21,6 +21,8 @@ pub struct Plan {
 impl Plan {
     pub fn new(scenario: &Scenario, seed: u64) -> Self {
         let mut drawer = Drawer { chance: Chance::of(seed, "plan"), scenario: scenario.clone(), drawn: Vec::new() };
+        // With draws of their own, bounds that came later leave what earlier seeds draw as it was.
+        drawer.draw_small(&LATER, &mut Chance::of(seed, "bounds"));
         drawer.draw_swarm();
         drawer.draw_storm();
         drawer.settle_faults();
@@ -58,6 +60,7 @@ pub fn set_limit(limits: &mut Limits, name: &str, value: u64) -> Option<()> {
         "group_members" => limits.group_members = size,
         "self_check_ms" => limits.self_check_ms = value,
         "collect_ms" => limits.collect_ms = value,
+        "judged_at_once" => limits.judged_at_once = size,
         "alarms" => limits.alarms = size,
         "outbox_batches" => limits.outbox_batches = size,
         _ => return None,
@@ -80,6 +83,8 @@ const SMALL: [(&str, u64, u64); 11] = [
     ("group_us", 0, 20_000),
 ];
 
+const LATER: [(&str, u64, u64); 1] = [("judged_at_once", 1, 4)];
+
 struct Drawer {
     chance: Chance,
     scenario: Scenario,
@@ -87,16 +92,23 @@ struct Drawer {
 }
 
 impl Drawer {
-    fn draw_swarm(&mut self) {
-        let Some(swarm) = self.scenario.swarm.take() else { return };
-        let p = swarm.disable_p;
-        for (name, low, high) in SMALL {
-            if !self.chance.happens(p) && self.chance.happens(0.5) && !self.scenario.limits.contains_key(name) {
-                let value = self.chance.between(low, high);
+    fn draw_small(&mut self, bounds: &[(&str, u64, u64)], chance: &mut Chance) {
+        let Some(p) = self.scenario.swarm.as_ref().map(|swarm| swarm.disable_p) else { return };
+        for (name, low, high) in bounds.iter().copied() {
+            if !chance.happens(p) && chance.happens(0.5) && !self.scenario.limits.contains_key(name) {
+                let value = chance.between(low, high);
                 self.scenario.limits.insert(name.into(), value);
                 self.drawn.push(format!("{name} = {value}"));
             }
         }
+    }
+
+    fn draw_swarm(&mut self) {
+        let mut chance = self.chance.clone();
+        self.draw_small(&SMALL, &mut chance);
+        self.chance = chance;
+        let Some(swarm) = self.scenario.swarm.take() else { return };
+        let p = swarm.disable_p;
         self.thin_out("write", p, |scenario| &mut scenario.workload.mix);
         self.thin_out("durability", p, |scenario| &mut scenario.workload.durability);
         let network = &mut self.scenario.network;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value as Json};
 
 use super::{Class, Conflict, conflict_id, of_rule};
+use crate::conflict::expression::Variables;
 use crate::conflict::judge::{Judge, Ready, id_of};
 use crate::document::rule::{Over, Rule};
 
@@ -14,6 +15,10 @@ pub type Collection = BTreeMap<String, Map<String, Json>>;
 /// Pairs of documents that one rule may be asked about. A rule whose `where` compares a field of `item` with `id` or with
 /// a field of `doc` is joined by that value and needs none.
 pub const PAIRS_MAX: usize = 1 << 18;
+
+/// Conflicts of one rule that are listed. A rule that so many documents break is a wrong rule more often than not, and one
+/// more conflict says how many there are.
+pub const LISTED_MAX: usize = 4_096;
 
 /// Whether any rule of the collection looks beyond one document.
 pub fn has_rules(judge: &Judge) -> bool {
@@ -33,15 +38,29 @@ pub fn across<'a>(
 ) -> Vec<Conflict> {
     let mut found = Vec::new();
     for ready in judge.rules() {
-        match (&ready.rule.exclusive, &ready.rule.over) {
-            (Some(field), _) => found.extend(contentions(&ready.rule, field, collection)),
+        let of_rule = match (&ready.rule.exclusive, &ready.rule.over) {
+            (Some(field), _) => contentions(&ready.rule, field, collection),
             (None, Some(over)) => {
                 let empty = Collection::new();
-                let items = other(&over.collection).unwrap_or(&empty);
-                found.extend(bounds(ready, over, collection, items));
+                bounds(ready, over, collection, other(&over.collection).unwrap_or(&empty))
             }
-            (None, None) => {}
-        }
+            (None, None) => Vec::new(),
+        };
+        found.extend(listed(&ready.rule, of_rule, collection));
+    }
+    found
+}
+
+fn listed(rule: &Rule, mut found: Vec<Conflict>, collection: &Collection) -> Vec<Conflict> {
+    let further = found.len().saturating_sub(LISTED_MAX);
+    if further > 0 {
+        found.truncate(LISTED_MAX);
+        let first = collection.keys().next().map_or("", String::as_str);
+        let cause = format!("{further} more like it: a rule lists {LISTED_MAX} conflicts");
+        found.push(Conflict {
+            id: conflict_id(&[first, "rule", &rule.name, "more"], &[]),
+            ..of_rule(rule, first, cause)
+        });
     }
     found
 }
@@ -96,9 +115,11 @@ fn bounds(ready: &Ready, over: &Over, collection: &Collection, items: &Collectio
         let sums = match (&joined, &ready.condition) {
             (Some(join), _) => Ok(by_value.get(&join.of_document(name, fields)).copied().unwrap_or_default()),
             (None, Some(Ok(condition))) => items.iter().try_fold((0.0, 0), |sums, (item_name, item)| {
-                let (doc, item_json) = (Json::Object(fields.clone()), Json::Object(item.clone()));
-                let (id, item_id) = (Json::from(id_of(name)), Json::from(id_of(item_name)));
-                let variables = [("doc", &doc), ("id", &id), ("item", &item_json), ("item_id", &item_id)];
+                let variables = Variables::default()
+                    .with("doc", fields)
+                    .with("id", id_of(name))
+                    .with("item", item)
+                    .with("item_id", id_of(item_name));
                 Ok(if condition.holds(&variables)? { (sums.0 + summed(item), sums.1 + 1) } else { sums })
             }),
             (None, Some(Err(cause))) => Err(cause.clone()),
@@ -183,6 +204,15 @@ mod tests {
         assert!(joined[0].cause.as_ref().unwrap().contains("2 vms come to 120"), "{joined:?}");
         assert_eq!(joined, found("item.host == id && true"));
         assert!(found("item.nothing.deeper == id")[0].cause.as_ref().unwrap().contains("deeper"));
+    }
+
+    #[test]
+    fn a_rule_that_everything_breaks_lists_a_bounded_number_and_says_how_many_more() {
+        let vm = |n: usize| (format!("vms/{n}"), Map::from_iter([("ip".to_owned(), json!(n / 2))]));
+        let vms: Collection = (0..2 * (LISTED_MAX + 7)).map(vm).collect();
+        let found = judged("[[rules]]\nname = \"address\"\nexclusive = \"ip\"", &vms, &vms);
+        assert_eq!(found.len(), LISTED_MAX + 1);
+        assert!(found[LISTED_MAX].cause.as_ref().unwrap().starts_with("7 more"), "{:?}", found[LISTED_MAX]);
     }
 
     #[test]

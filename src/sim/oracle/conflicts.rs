@@ -6,6 +6,7 @@ use std::ops::Bound;
 
 use super::{Verdict, wrong};
 use crate::conflict::Conflict;
+use crate::document::{Document, DocumentView};
 use crate::engine::Replica;
 
 /// All conflicts of a node, by id. Two under one id are a finding of their own.
@@ -40,26 +41,39 @@ pub fn check_alike<'a>(replicas: impl IntoIterator<Item = &'a Replica>) -> Verdi
     Ok(())
 }
 
-/// Holds the list that a node keeps to the one that its state gives.
+/// Holds the list that a node keeps to the one that its state gives, and what it kept for readers to what it would say.
 pub fn check_list(replica: &Replica) -> Verdict {
-    for (name, _) in replica.state().names_from(Bound::Unbounded) {
+    for (name, document) in replica.state().names_from(Bound::Unbounded) {
         let (kept, anew) = (replica.conflicts().of(name), replica.judged(name));
         if kept != anew {
             return wrong("conflicts", format!("{name}: the list says {kept:?}, the state {anew:?}"));
+        }
+        check_read(replica, name, document)?;
+    }
+    Ok(())
+}
+
+/// The same, for the documents that have conflicts. While some wait to be judged, only reads are held to the state.
+pub fn check_open(replica: &Replica) -> Verdict {
+    for conflict in replica.conflicts().within() {
+        let anew = replica.judged(&conflict.document);
+        if !replica.conflicts().is_behind() && !anew.iter().any(|other| **other == *conflict) {
+            return wrong("conflicts", format!("the list says {conflict:?}, the state says {anew:?}"));
+        }
+        if let Some(document) = replica.state().document(&conflict.document) {
+            check_read(replica, &conflict.document, document)?;
         }
     }
     Ok(())
 }
 
-/// The same, for the documents that have conflicts.
-pub fn check_open(replica: &Replica) -> Verdict {
-    for conflict in replica.conflicts().within() {
-        let anew = replica.judged(&conflict.document);
-        if !anew.contains(conflict) {
-            return wrong("conflicts", format!("the list says {conflict:?}, the state says {anew:?}"));
-        }
+fn check_read(replica: &Replica, name: &str, document: &Document) -> Verdict {
+    let (read, anew) = (replica.show(name, document), replica.show_anew(name, document));
+    let fields = |view: &Option<DocumentView>| view.as_ref().map(|view| view.fields.clone());
+    match (fields(&read), fields(&anew)) {
+        (read, anew) if read == anew => Ok(()),
+        (read, anew) => wrong("conflicts", format!("{name} reads {read:?}, settled anew it is {anew:?}")),
     }
-    Ok(())
 }
 
 /// Every value that stands beside another now is in the ledger.

@@ -6,6 +6,9 @@
 //!
 //! Nothing here decides *whether* an op may be applied; see [`live`](super::live) and [`pull`](super::pull).
 
+mod disputes;
+mod join;
+
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -17,12 +20,15 @@ use super::hooks::{Hooks, Mutant};
 use super::index::DotIndex;
 use super::rows::DirtyRows;
 use crate::clock::{Clock, Dot, HybridTime, ReplicaId, Roster, Slot};
-use crate::crdt::{FieldKind, map};
 use crate::document::Document;
 use crate::document::batch::OpRef;
-use crate::document::cell::{CellKey, CellRef, EntryRef, apply_op};
+use crate::document::cell::{CellRef, EntryRef, apply_op};
 use crate::document::packed::{Seat, Touched};
 use crate::document::view::EXISTENCE_KEY;
+
+use disputes::Dispute;
+pub(super) use disputes::Rival;
+pub use join::{Content, StagedCell, StagedEntry};
 
 #[derive(Clone, Debug)]
 pub(super) struct Stored {
@@ -30,10 +36,7 @@ pub(super) struct Stored {
     hash: u64,
     pub document: Document,
     visible: bool,
-    /// Contested registers that have siblings now.
-    contested: u32,
-    /// Conflicts within it are listed.
-    listed: bool,
+    dispute: Dispute,
 }
 
 /// What there is, in numbers.
@@ -70,7 +73,7 @@ pub struct State {
     /// Documents changed since the last [`State::take_changed`], in order, without immediate repeats.
     changed: Vec<Arc<str>>,
     added: Vec<(Dot, u32)>,
-    /// Those of them that have siblings, or had when they were last judged.
+    /// Those of them that have siblings, or had when they were judged; each once until it is judged again.
     disputed: Vec<Arc<str>>,
     /// Entries that became siblings since the last [`State::take_siblings`]; an entry may be told more than once.
     siblings: Vec<Rival>,
@@ -192,46 +195,6 @@ impl State {
         self.note_added();
     }
 
-    /// Joins a peer's cells of one document (rule R2: called for all documents of a session in one step, after which the
-    /// caller merges the clocks). An entry is kept when both have it, or when the side without it does not cover it.
-    /// With `complete`, cells not among `theirs` count as empty there.
-    pub fn join_document(&mut self, name: &str, theirs: &[StagedCell<'_>], their_clock: &Clock, complete: bool) {
-        let at = self.find_or_create(name);
-        let clock = std::mem::take(&mut self.clock);
-        let mut everything = Clock::new();
-        if self.hooks.planted(Mutant::JoinDropsUncovered) {
-            self.roster.iter().for_each(|(slot, _)| everything.set(slot, Dot::SEQ_MAX));
-        }
-        let their_clock = if everything.is_empty() { their_clock } else { &everything };
-        for cell in theirs {
-            self.change_cell(at, cell.key, |old, packed| {
-                join_cell(CellRef { key: cell.key, packed: old }, &cell.entries, &clock, their_clock, packed);
-            });
-        }
-        if complete {
-            let document = self.stored[at as usize].document.clone();
-            for own in document.cells() {
-                if theirs.binary_search_by(|cell| cell.key.cmp(own.key)).is_err() {
-                    self.change_cell(at, own.key, |_, packed| join_cell(own, &[], &clock, their_clock, packed));
-                }
-            }
-        }
-        self.clock = clock;
-        self.release_if_empty(at);
-    }
-
-    /// Ends a run of [`State::join_document`] calls: the dots they added enter the index in order.
-    pub fn finish_join(&mut self) {
-        self.note_added();
-    }
-
-    /// Ends a repair: the dots it brought back were covered all along, and enter the index where they belong.
-    pub(super) fn finish_mend(&mut self) {
-        for (dot, at) in std::mem::take(&mut self.added) {
-            self.index.insert(dot, at);
-        }
-    }
-
     /// Documents that may hold a dot above `low` and at most `high`.
     pub(super) fn documents_between(&self, low: &Clock, high: &Clock) -> Vec<u32> {
         self.index.documents_between(low, Some(high))
@@ -336,13 +299,10 @@ impl State {
             Touched::Gone(id) => self.dirty.gone(&stored.name, id),
             Touched::Nothing => {}
         }
-        let is_news = |list: &[Arc<str>]| list.last().is_none_or(|last| !Arc::ptr_eq(last, &stored.name));
-        if is_news(&self.changed) {
+        if self.changed.last().is_none_or(|last| !Arc::ptr_eq(last, &stored.name)) {
             self.changed.push(stored.name.clone());
         }
-        if (stored.contested > 0 || stored.listed) && is_news(&self.disputed) {
-            self.disputed.push(stored.name.clone());
-        }
+        self.note_dispute(at);
     }
 
     /// Moves fingerprint, index and counts from a cell's `old` entries to its `new` ones. Both are in order of dots.
@@ -412,47 +372,6 @@ impl State {
         }
     }
 
-    /// Counts the contested registers with siblings, and takes down the values that rival each other.
-    fn note_siblings(&mut self, at: u32, old: CellRef<'_>, new: CellRef<'_>, (had, has): (bool, bool)) {
-        let Some(kind) = CellKey::decode(new.key).and_then(|key| register_kind(&key)) else { return };
-        let stored = &mut self.stored[at as usize];
-        if kind == FieldKind::Contested {
-            stored.contested = (stored.contested + u32::from(has)).saturating_sub(u32::from(had));
-        }
-        if has {
-            // Those that stood beside others before were taken down then.
-            let told = |dot: Dot| had && old.entries().any(|entry| entry.dot == dot);
-            let rivals = new.entries().filter(|entry| !told(entry.dot)).filter_map(|entry| {
-                let value = entry.value?.to_vec();
-                let (document, key) = (stored.name.clone(), new.key.into());
-                Some(Rival { document, key, dot: entry.dot, at: entry.at, value })
-            });
-            self.siblings.extend(rivals);
-        }
-    }
-
-    /// The values that came to stand beside others since this was last asked.
-    pub(super) fn take_siblings(&mut self) -> Vec<Rival> {
-        std::mem::take(&mut self.siblings)
-    }
-
-    /// Names of the documents that changed since this was last asked and have siblings, or had.
-    pub(super) fn take_disputed(&mut self) -> Vec<Arc<str>> {
-        std::mem::take(&mut self.disputed)
-    }
-
-    /// Notes whether conflicts within the document are listed: then it is told when it changes.
-    pub(super) fn set_listed(&mut self, name: &str, listed: bool) {
-        if let Some(at) = self.find(name) {
-            self.stored[at as usize].listed = listed;
-        }
-    }
-
-    /// Every document that has siblings, or had when it was last judged, in no order that means anything.
-    pub(super) fn disputed(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.stored.iter().filter(|stored| stored.contested > 0 || stored.listed).map(|stored| &stored.name)
-    }
-
     pub(super) fn entry_hash(&self, entry: &EntryRef<'_>, cell_hash: u64, value: &[u8]) -> u128 {
         let replica = self.replica_hashes[entry.dot.slot().index()];
         fingerprint::entry_hash(replica, entry.dot.seq(), cell_hash, entry.at, value)
@@ -515,8 +434,7 @@ impl State {
             hash,
             document: Document::default(),
             visible: false,
-            contested: 0,
-            listed: false,
+            dispute: Dispute::default(),
         };
         let at = match self.free.pop() {
             Some(at) => {
@@ -544,93 +462,6 @@ impl State {
             found.remove();
             self.ordered.remove(&stored.name);
             self.free.push(at);
-        }
-    }
-}
-
-/// One of several values that a register had at once.
-#[derive(Clone, Debug)]
-pub(super) struct Rival {
-    pub document: Arc<str>,
-    pub key: Box<[u8]>,
-    pub dot: Dot,
-    pub at: HybridTime,
-    pub value: Vec<u8>,
-}
-
-/// The kind of a cell in which one value overrules others: a register, or one key of a map.
-fn register_kind(key: &CellKey<'_>) -> Option<FieldKind> {
-    let kind = match FieldKind::from_tag(key.tag)? {
-        FieldKind::Map => map::decode_key(key.sub)?.0,
-        kind => kind,
-    };
-    let overrules = matches!(kind, FieldKind::Lww | FieldKind::Fww | FieldKind::Max | FieldKind::Min);
-    (overrules || matches!(kind, FieldKind::Contested | FieldKind::Mv)).then_some(kind)
-}
-
-/// A peer's cell as a session staged it.
-#[derive(Clone, Debug)]
-pub struct StagedCell<'a> {
-    pub key: &'a [u8],
-    /// In rising order of dots.
-    pub entries: Vec<StagedEntry<'a>>,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub struct StagedEntry<'a> {
-    pub dot: Dot,
-    pub at: HybridTime,
-    pub content: Content<'a>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content<'a> {
-    /// Not sent: the receiver's clock covered the dot, so it has the entry or the entry is dead.
-    Known,
-    Removal,
-    Value(&'a [u8]),
-}
-
-/// Writes into `packed` the join of one cell (`models`: the join of the node-clock oracle).
-fn join_cell(
-    own: CellRef<'_>,
-    theirs: &[StagedEntry<'_>],
-    own_clock: &Clock,
-    their_clock: &Clock,
-    packed: &mut Vec<u8>,
-) {
-    packed.clear();
-    let (mut mine, mut yours) = (own.entries().peekable(), theirs.iter().peekable());
-    let kept = |entry: &StagedEntry<'_>| !own_clock.covers(entry.dot);
-    let encode = |entry: &StagedEntry<'_>, packed: &mut Vec<u8>| {
-        let value = match entry.content {
-            Content::Known => return,
-            Content::Removal => None,
-            Content::Value(value) => Some(value),
-        };
-        EntryRef { dot: entry.dot, at: entry.at, value }.encode_into(packed);
-    };
-    loop {
-        match (mine.peek(), yours.peek()) {
-            (None, None) => return,
-            (Some(m), Some(y)) if m.dot == y.dot => {
-                m.encode_into(packed);
-                mine.next();
-                yours.next();
-            }
-            (Some(m), y) if y.is_none_or(|y| m.dot < y.dot) => {
-                if !their_clock.covers(m.dot) {
-                    m.encode_into(packed);
-                }
-                mine.next();
-            }
-            (_, Some(y)) => {
-                if kept(y) {
-                    encode(y, packed);
-                }
-                yours.next();
-            }
-            (Some(_), None) => mine.next().map_or((), |_| ()),
         }
     }
 }
