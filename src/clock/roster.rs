@@ -8,6 +8,8 @@ use super::{ReplicaId, Slot};
 #[derive(Debug, Clone, Default)]
 pub struct Roster {
     ids: Vec<ReplicaId>,
+    /// As each is printed: readers are told the replica of every sibling, and to print one takes a microsecond.
+    names: Vec<Box<str>>,
     slots: FxHashMap<ReplicaId, Slot>,
 }
 
@@ -19,6 +21,7 @@ impl Roster {
         }
         let slot = u32::try_from(self.ids.len()).ok().filter(|n| *n <= Slot::MAX).map(Slot)?;
         self.ids.push(id);
+        self.names.push(id.to_string().into());
         self.slots.insert(id, slot);
         Some(slot)
     }
@@ -30,6 +33,11 @@ impl Roster {
     /// The replica at `slot`. Slots come from this roster, so a missing one is a bug of ours.
     pub fn id(&self, slot: Slot) -> &ReplicaId {
         &self.ids[slot.index()]
+    }
+
+    /// The replica at `slot`, as it is printed.
+    pub fn name(&self, slot: Slot) -> &str {
+        &self.names[slot.index()]
     }
 
     /// Every replica with its slot, in slot order.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Map, Value as Json};
 
 use super::advice::Contested;
 use super::advisor::Standing;
@@ -54,12 +54,6 @@ impl<'a> Case<'a> {
 
     pub fn values(&self) -> impl Iterator<Item = &'a Json> {
         self.siblings.iter().map(|sibling| &sibling.value)
-    }
-
-    /// The siblings as expressions see them.
-    pub fn siblings_json(&self) -> Json {
-        let json = |sibling: &Sibling| json!({"value": sibling.value, "at": sibling.at, "replica": sibling.replica});
-        self.siblings.iter().map(json).collect()
     }
 
     /// As the advisor is told of it.

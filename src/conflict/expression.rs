@@ -5,17 +5,17 @@
 //! soon. The order in which it walks the members of an object is not defined: a result that depends on it would differ
 //! between nodes.
 
-use std::cell::OnceCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock};
 
 use cel::common::ast::{EntryExpr, Expr};
-use cel::objects::Key;
 use cel::{Context, Env, IdedExpr, Program, Value};
-use serde_json::{Map, Number, Value as Json};
+use serde_json::Value as Json;
 use smallvec::{SmallVec, smallvec};
+
+use super::variables::Variables;
 
 /// The functions of the language. To build their table takes far longer than to evaluate an expression.
 static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
@@ -93,9 +93,7 @@ impl Expression {
     /// The value under these variables.
     pub fn evaluate(&self, variables: &Variables<'_>) -> Result<Json, String> {
         let mut context = Context::with_env(ENVIRONMENT.clone());
-        for variable in variables.0.iter().filter(|variable| self.sees.contains(variable.name)) {
-            context.add_variable_from_value(variable.name, variable.value());
-        }
+        context.set_variable_resolver(variables);
         let done = catch_unwind(AssertUnwindSafe(|| self.program.execute(&context)));
         match done {
             Ok(Ok(value)) => to_json(&value).ok_or_else(|| format!("`{}` gives no JSON", shortened(&self.text))),
@@ -116,84 +114,6 @@ impl Expression {
 impl fmt::Debug for Expression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Expression").field(&self.text).finish()
-    }
-}
-
-/// What expressions may see. To hand a document over costs more than most expressions do, so a value is made when the first
-/// expression names it, and shared by those that follow.
-#[derive(Debug, Default)]
-pub struct Variables<'a>(SmallVec<[Variable<'a>; 8]>);
-
-#[derive(Debug)]
-struct Variable<'a> {
-    name: &'static str,
-    source: Source<'a>,
-    made: OnceCell<Value>,
-}
-
-/// What a variable is made of.
-pub enum Source<'a> {
-    Json(&'a Json),
-    Object(&'a Map<String, Json>),
-    Text(&'a str),
-    Number(Number),
-    /// Made only when it is asked for.
-    Late(&'a dyn Fn() -> Json),
-}
-
-impl<'a> Variables<'a> {
-    pub fn with(mut self, name: &'static str, source: impl Into<Source<'a>>) -> Self {
-        self.0.push(Variable { name, source: source.into(), made: OnceCell::new() });
-        self
-    }
-}
-
-impl Variable<'_> {
-    fn value(&self) -> Value {
-        let make = || match &self.source {
-            Source::Json(json) => from_json(json),
-            Source::Object(members) => from_members(members),
-            Source::Text(text) => Value::from(*text),
-            Source::Number(number) => from_number(number),
-            Source::Late(make) => from_json(&make()),
-        };
-        self.made.get_or_init(make).clone()
-    }
-}
-
-impl fmt::Debug for Source<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Source::Json(json) => json.fmt(f),
-            Source::Object(members) => members.fmt(f),
-            Source::Text(text) => text.fmt(f),
-            Source::Number(number) => number.fmt(f),
-            Source::Late(_) => f.write_str("…"),
-        }
-    }
-}
-
-impl<'a> From<&'a Json> for Source<'a> {
-    fn from(json: &'a Json) -> Self {
-        Source::Json(json)
-    }
-}
-
-impl<'a> From<&'a Map<String, Json>> for Source<'a> {
-    fn from(members: &'a Map<String, Json>) -> Self {
-        Source::Object(members)
-    }
-}
-
-impl<'a> From<&'a str> for Source<'a> {
-    fn from(text: &'a str) -> Self {
-        Source::Text(text)
-    }
-}
-
-impl From<u64> for Source<'_> {
-    fn from(number: u64) -> Self {
-        Source::Number(number.into())
     }
 }
 
@@ -292,31 +212,6 @@ fn shortened(text: &str) -> String {
     match text.char_indices().nth(SHOWN_MAX) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
-    }
-}
-
-/// Whole numbers are CEL's signed integers, so that `x == 5` means what it says.
-fn from_json(json: &Json) -> Value {
-    match json {
-        Json::Null => Value::Null,
-        Json::Bool(on) => Value::Bool(*on),
-        Json::String(text) => Value::from(text.as_str()),
-        Json::Number(number) => from_number(number),
-        Json::Array(items) => Value::List(items.iter().map(from_json).collect::<Vec<_>>().into()),
-        Json::Object(members) => from_members(members),
-    }
-}
-
-fn from_members(members: &Map<String, Json>) -> Value {
-    let members = members.iter().map(|(key, value)| (Key::from(key.as_str()), from_json(value)));
-    Value::from(members.collect::<HashMap<_, _>>())
-}
-
-fn from_number(number: &Number) -> Value {
-    match (number.as_i64(), number.as_u64()) {
-        (Some(int), _) => Value::Int(int),
-        (None, Some(large)) => Value::UInt(large),
-        _ => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
     }
 }
 

@@ -24,6 +24,7 @@ pub mod policies;
 pub mod policy;
 pub mod resolver;
 pub mod text;
+pub mod variables;
 
 pub use case::{Case, Custom, Customs, For, Verdict};
 pub use detect::{Class, Conflict, Status};

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use serde_json::{Value as Json, json};
 
 use super::case::Case;
-use super::expression::{Expression, Source, Variables};
+use super::expression::Expression;
 use super::judge::id_of;
 use super::policy::{Escalate, Policy, Rule};
 use super::resolver::Prepared;
+use super::variables::Variables;
 use crate::crdt::Resolver;
 
 /// Rules that are heeded, over all policies: each may be asked about each conflict, at about 5 µs. Whoever writes a policy
@@ -89,13 +90,12 @@ impl Policies {
             return (None, failed);
         }
         let collection = case.document.split('/').next().unwrap_or_default();
-        let siblings = || case.siblings_json();
         let variables = Variables::default()
             .with("collection", collection)
             .with("id", id_of(case.document))
             .with("field", case.field)
             .with("doc", case.fields)
-            .with("siblings", Source::Late(&siblings))
+            .with("siblings", case.siblings)
             .with("base", case.base().unwrap_or(&Json::Null))
             .with("score", u64::from(score))
             .with("members", self.members as u64);

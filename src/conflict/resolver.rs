@@ -10,8 +10,9 @@ use serde_json::Value as Json;
 use super::advice::advise;
 use super::advisor::{Advice, Strategy};
 use super::case::{Case, For, Verdict};
-use super::expression::{Expression, Source, Variables};
+use super::expression::Expression;
 use super::merge::Rules;
+use super::variables::Variables;
 use super::{choosing, merging};
 use crate::crdt::Resolver;
 use crate::document::settings::Settings;
@@ -128,9 +129,8 @@ pub(super) fn resolver_of(strategy: Strategy) -> Resolver {
 }
 
 fn by_expression(case: &Case<'_>, expression: &Expression) -> Verdict {
-    let siblings = || case.siblings_json();
     let variables = Variables::default()
-        .with("siblings", Source::Late(&siblings))
+        .with("siblings", case.siblings)
         .with("base", case.base().unwrap_or(&Json::Null))
         .with("doc", case.fields)
         .with("id", case.document)

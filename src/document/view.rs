@@ -94,7 +94,7 @@ fn sibling(entry: &Live<'_>, roster: &Roster) -> Sibling {
     Sibling {
         value: Value::decode(entry.value).map_or(Json::Null, Value::into_json),
         dot: print_dot(entry.dot, roster),
-        replica: entry.replica.to_string(),
+        replica: roster.name(entry.dot.slot()).to_owned(),
         at: entry.at.ms(),
         base: based::split(entry.value).1.and_then(|base| Value::decode(base).ok()).map(Value::into_json),
     }
@@ -102,7 +102,7 @@ fn sibling(entry: &Live<'_>, roster: &Roster) -> Sibling {
 
 /// `<replica>:<seq>`: a dot as every node prints it.
 pub fn print_dot(dot: Dot, roster: &Roster) -> String {
-    format!("{}:{}", roster.id(dot.slot()), dot.seq())
+    format!("{}:{}", roster.name(dot.slot()), dot.seq())
 }
 
 /// The key of a document's existence cell: no field, and the existence tag. The document is visible while this cell

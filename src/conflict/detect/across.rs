@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value as Json};
 
 use super::{Class, Conflict, conflict_id, of_rule};
-use crate::conflict::expression::Variables;
 use crate::conflict::judge::{Judge, Ready, id_of};
+use crate::conflict::variables::Variables;
 use crate::document::rule::{Over, Rule};
 
 /// A collection as it reads: documents by name, `collection/id`.
