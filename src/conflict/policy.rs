@@ -25,9 +25,10 @@ use super::case::{Asked, Case, Customs, Verdict};
 use super::detect::score;
 use super::expression::Expression;
 use super::merge::Rules;
-use super::resolver::{Prepared, VALUE_SEES, resolve};
+use super::resolver::{Prepared, VALUE_SEES, may_wait, resolve};
 use crate::crdt::Resolver;
 use crate::document::Sibling;
+use crate::document::address::check_collection;
 use crate::document::schema::{Named, SchemaError, from_toml, json_error};
 use crate::document::settings::{Criterion, EXPRESSION_BYTES_MAX, Settings};
 
@@ -154,13 +155,15 @@ impl Policy {
 
     fn check(&self, text: &str) -> Result<(), SchemaError> {
         let at = |what: &str, cause: String| {
-            let line = text.lines().position(|line| line.contains(what)).map_or(1, |line| line + 1);
+            let written = text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with('#'));
+            let line = written.into_iter().find(|(_, line)| line.contains(what)).map_or(1, |(line, _)| line + 1);
             SchemaError { line, column: 1, cause }
         };
         if self.rules.len() > RULES_MAX {
             return Err(at("[[rules]]", format!("a policy takes at most {RULES_MAX} rules")));
         }
         for rule in &self.rules {
+            rule.check().map_err(|(what, cause)| at(&what, format!("rule `{}`: {cause}", rule.name)))?;
             let when = rule.when.iter().map(|text| (text, CONDITION_SEES));
             let expr = rule.settings.expr.iter().map(|text| (text, VALUE_SEES));
             for (expression, sees) in when.chain(expr) {
@@ -218,6 +221,19 @@ pub struct Tried {
     /// Why there is no value, or which conditions failed.
     pub cause: Option<String>,
     pub passed: bool,
+    /// What was expected and did not come.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missed: Vec<Missed>,
+}
+
+/// One expectation of a sample that was not met.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Missed {
+    /// `value`, `rule` or `resolver`.
+    pub what: &'static str,
+    pub expected: Json,
+    /// Null: nothing came.
+    pub came: Json,
 }
 
 impl Policy {
@@ -243,6 +259,7 @@ impl Policy {
                 value: None,
                 cause: Some("a conflict has two siblings or more".to_owned()),
                 passed: false,
+                missed: Vec::new(),
             };
         }
         let case = Case {
@@ -274,19 +291,33 @@ impl Policy {
             None => (None, Some("no rule fits".to_owned())),
         };
         let rule = done.as_ref().map(|(rule, _)| rule.clone());
-        let as_expected = sample.expect.is_none() || sample.expect == value;
-        let by_rule = sample.rule.as_ref().is_none_or(|wanted| wanted == rule.as_deref().unwrap_or_default());
-        let resolver = done.as_ref().map(|(_, (resolver, _))| *resolver);
-        let by_resolver = sample.resolver.is_none_or(|wanted| Some(wanted) == resolver);
+        let resolver = done.as_ref().map(|(_, (resolver, _))| resolver.name());
+        let missed = sample.missed(value.as_ref(), rule.as_deref(), resolver);
         Tried {
             document: sample.document.clone(),
             field: sample.field.clone(),
-            resolver: resolver.map(Resolver::name),
+            resolver,
             rule,
             value,
             cause: cause.or_else(|| failed.first().cloned()),
-            passed: as_expected && by_rule && by_resolver,
+            passed: missed.is_empty(),
+            missed,
         }
+    }
+}
+
+impl Sample {
+    /// The expectations that are not met.
+    fn missed(&self, value: Option<&Json>, rule: Option<&str>, resolver: Option<&str>) -> Vec<Missed> {
+        let mut missed = Vec::new();
+        let mut compare = |what: &'static str, expected: Option<Json>, came: Json| {
+            missed.extend(expected.filter(|expected| *expected != came).map(|expected| Missed { what, expected, came }));
+        };
+        // A `null` that is expected and a value that is none are told apart by the cause.
+        compare("value", self.expect.clone(), value.cloned().unwrap_or(Json::Null));
+        compare("rule", self.rule.clone().map(Json::from), rule.unwrap_or_default().into());
+        compare("resolver", self.resolver.map(|wanted| wanted.name().into()), json!(resolver));
+        missed
     }
 }
 
@@ -370,6 +401,34 @@ impl Policies {
 }
 
 impl Rule {
+    /// What would never do what it seems to say: the text to find its line by, and the cause.
+    fn check(&self) -> Result<(), (String, String)> {
+        for name in &self.collections {
+            let refuse = |_| format!("`collections` takes names as they are, and `{name}` is none: name each, or none for all");
+            check_collection(name).map_err(|error| (format!("\"{name}\""), refuse(error)))?;
+        }
+        for pattern in &self.fields {
+            if let Some((start, _)) = pattern.split_once('*').filter(|(_, rest)| !rest.is_empty()) {
+                let cause = format!(
+                    "the field pattern `{pattern}` has `*` before its end, where it would stand for nothing: write \
+                     `{start}*`, or name the fields one by one"
+                );
+                return Err((format!("\"{pattern}\""), cause));
+            }
+        }
+        if self.escalate.is_some() && !may_wait(self.resolver, &self.settings) {
+            let chain = std::iter::once(self.resolver).chain(self.settings.fallback.iter().copied());
+            let chain: Vec<_> = chain.map(Resolver::name).collect();
+            let cause = format!(
+                "`escalate` is for what waits, and {} always settles: leave `escalate` out, or name a resolver or a \
+                 fallback that may wait, as `manual` does",
+                chain.join(", then ")
+            );
+            return Err(("escalate".to_owned(), cause));
+        }
+        Ok(())
+    }
+
     fn is_about(&self, collection: &str, field: &str) -> bool {
         let named = |pattern: &String| match pattern.strip_suffix('*') {
             Some(start) => field.starts_with(start),
@@ -484,6 +543,52 @@ resolver = \"first_writer\"
         assert_eq!(policy.rules[0].escalate, Some(Escalate { to: To::Freeze, after_ms: 60_000 }));
         assert_eq!(Policy::parse(&json!(policy).to_string()), Ok(policy));
         assert!(Policy::parse(&text.replace("freeze", "burn")).unwrap_err().cause.contains("burn"));
+    }
+
+    #[test]
+    fn a_star_stands_at_the_end_of_a_field_pattern_and_nowhere_else() {
+        for pattern in ["power_*state", "*_state", "power_**"] {
+            let error = Policy::parse(&TEXT.replace("power_*", pattern)).unwrap_err();
+            assert_eq!(error.line, 4, "{error}");
+            assert!(error.cause.contains("one by one"), "{error}");
+        }
+        assert!(Policy::parse(&TEXT.replace("power_*", "*")).is_ok());
+        let error = Policy::parse(&TEXT.replace("\"vms\"", "\"vm*\"")).unwrap_err();
+        assert_eq!((error.line, error.cause.contains("`vm*`")), (3, true), "{error}");
+    }
+
+    #[test]
+    fn what_always_settles_is_not_escalated() {
+        let rule = |resolver: &str| {
+            let escalate = "escalate = { to = \"manual\", after_ms = 1 }";
+            Policy::parse(&format!("[[rules]]\nname = \"r\"\nresolver = {resolver}\n{escalate}"))
+        };
+        for settles in ["\"last_writer\"", "\"max\"", "\"discard\"\nfallback = [\"last_writer\", \"manual\"]"] {
+            let error = rule(settles).unwrap_err();
+            assert!(error.cause.contains("always settles") && error.line >= 4, "{error}");
+        }
+        for waits in ["\"manual\"", "\"advisor\"\nfallback = [\"max\"]", "\"three_way\"", "\"discard\"\nfallback = [\"vote\"]"] {
+            assert!(rule(waits).is_ok(), "{waits}");
+        }
+    }
+
+    #[test]
+    fn a_case_that_fails_says_what_was_expected_and_what_came() {
+        let policy = Policy::parse("[[rules]]\nname = \"most\"\nresolver = \"max\"").unwrap();
+        let sample = |extra: Json| {
+            let mut sample = json!({"document": "vms/1", "field": "cpus", "siblings": [2, 4]});
+            sample.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+            policy.try_on(&serde_json::from_value(sample).unwrap())
+        };
+        assert!(sample(json!({"expect": 4, "rule": "most", "resolver": "max"})).missed.is_empty());
+        let tried = sample(json!({"expect": 2, "rule": "", "resolver": "min"}));
+        let missed: Vec<_> = tried.missed.iter().map(|m| (m.what, m.expected.clone(), m.came.clone())).collect();
+        let expected = [
+            ("value", json!(2), json!(4)),
+            ("rule", json!(""), json!("most")),
+            ("resolver", json!("min"), json!("max")),
+        ];
+        assert_eq!((tried.passed, missed), (false, expected.to_vec()));
     }
 
     #[test]
