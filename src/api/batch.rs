@@ -22,14 +22,11 @@ pub(super) static OPERATIONS: &[Operation] = &[Operation {
     problems: &[
         Kind::NotFound,
         Kind::PatchConflict,
-        Kind::PreconditionFailed,
+        Kind::Frozen,
         Kind::DoesNotFit,
-        Kind::BodyTooLarge,
-        Kind::Storage,
-        Kind::StorageFull,
-        Kind::ClockSkew,
-        Kind::ShuttingDown,
-        Kind::NotReplicated,
+        Kind::BadSchema,
+        Kind::BadPolicy,
+        Kind::BadModel,
     ],
     handler: |ask| Box::pin(write(ask)),
 }];

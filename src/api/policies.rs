@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::body::Received;
 use super::condition;
+use super::conflicts::{AFTER, LIMIT, LIMIT_DEFAULT};
 use super::docs::{DURABILITY, JSON, commit};
 use super::operation::{Ask, Operation, Outcome, answer};
 use super::problem::{Kind, Problem};
@@ -56,17 +57,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         accepts: &[(JSON, "PolicyDefinition"), ("application/toml", "SchemaText"), ("text/x-toml", "SchemaText")],
         gives: (JSON, "Receipt"),
         session: true,
-        problems: &[
-            Kind::BadName,
-            Kind::BadPolicy,
-            Kind::PreconditionFailed,
-            Kind::BodyTooLarge,
-            Kind::Storage,
-            Kind::StorageFull,
-            Kind::ClockSkew,
-            Kind::ShuttingDown,
-            Kind::NotReplicated,
-        ],
+        problems: &[Kind::BadPolicy],
         handler: |ask| Box::pin(put(ask)),
     },
     Operation {
@@ -86,8 +77,9 @@ pub(super) static OPERATIONS: &[Operation] = &[
         method: Method::POST,
         path: "/v1/policies/preview",
         id: "previewPolicy",
-        says: "What a policy would change of today's conflicts, were it put first. Nothing is changed.",
-        parameters: &[],
+        says: "What a policy would change of today's conflicts, were it put first: those whose rule, resolver, value or status \
+               would be another, in the order of ids. Nothing is changed.",
+        parameters: &[&AFTER, &LIMIT],
         headers: &[],
         accepts: &[(JSON, "PolicyDefinition"), ("application/toml", "SchemaText"), ("text/x-toml", "SchemaText")],
         gives: (JSON, "PolicyPreview"),
@@ -96,6 +88,51 @@ pub(super) static OPERATIONS: &[Operation] = &[
         handler: |ask| Box::pin(preview(ask)),
     },
 ];
+
+/// What the operations above take and give.
+pub(super) fn schemas() -> Value {
+    let text = json!({ "type": "string" });
+    let named = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
+    json!({
+        "PolicyDefinition": {
+            "type": "object",
+            "additionalProperties": false,
+            "properties": { "about": text, "rules": { "type": "array", "items": {
+                "type": "object", "required": ["name", "resolver"], "properties": { "name": text, "resolver": text, "when": text },
+            } } },
+        },
+        "Policy": { "type": "object", "properties": { "name": text, "version": text, "definition": named("PolicyDefinition") } },
+        "PolicyListing": { "type": "object", "properties": { "items": { "type": "array", "items": named("Policy") } } },
+        "PolicyTest": {
+            "type": "object",
+            "required": ["policy", "cases"],
+            "additionalProperties": false,
+            "properties": { "policy": named("PolicyDefinition"), "cases": { "type": "array", "items": { "type": "object" } } },
+        },
+        "PolicyTested": { "type": "object", "properties": { "passed": { "type": "boolean" }, "cases": {
+            "type": "array",
+            "items": { "type": "object", "properties": { "passed": { "type": "boolean" }, "missed": {
+                "type": "array",
+                "description": "What was expected and did not come.",
+                "items": { "type": "object", "properties": { "what": { "enum": ["value", "rule", "resolver"] }, "expected": {}, "came": {} } },
+            } } },
+        } } },
+        "PolicyPreview": {
+            "type": "object",
+            "required": ["changed", "count", "of", "next"],
+            "properties": {
+                "changed": {
+                    "type": "array",
+                    "description": "Conflicts whose rule, resolver, value or status would be another.",
+                    "items": { "type": "object", "properties": { "now": named("Conflict"), "then": named("Conflict") } },
+                },
+                "count": { "type": "integer", "description": "How many would stand otherwise, on all pages." },
+                "of": { "type": "integer", "description": "How many there are that a policy may settle." },
+                "next": { "type": ["string", "null"] },
+            },
+        },
+    })
+}
 
 async fn list(ask: Ask) -> Outcome {
     let items: Vec<Value> = ask.api.node.policies().into_iter().take(LIST_MAX).map(described).collect();
@@ -171,6 +208,7 @@ async fn test(ask: Ask) -> Outcome {
 
 async fn preview(ask: Ask) -> Outcome {
     let policy = parse(ask.received()?)?;
-    let changed = ask.api.node.preview(policy);
-    Ok(answer(StatusCode::OK, &ask.clock, &json!({ "changed": changed })))
+    let limit = ask.params.integer(&LIMIT).unwrap_or(LIMIT_DEFAULT) as usize;
+    let preview = ask.api.node.preview(policy, ask.params.text(&AFTER), limit);
+    Ok(answer(StatusCode::OK, &ask.clock, &json!(preview)))
 }

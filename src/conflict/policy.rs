@@ -311,7 +311,11 @@ impl Sample {
     fn missed(&self, value: Option<&Json>, rule: Option<&str>, resolver: Option<&str>) -> Vec<Missed> {
         let mut missed = Vec::new();
         let mut compare = |what: &'static str, expected: Option<Json>, came: Json| {
-            missed.extend(expected.filter(|expected| *expected != came).map(|expected| Missed { what, expected, came }));
+            missed.extend(expected.filter(|expected| *expected != came).map(|expected| Missed {
+                what,
+                expected,
+                came,
+            }));
         };
         // A `null` that is expected and a value that is none are told apart by the cause.
         compare("value", self.expect.clone(), value.cloned().unwrap_or(Json::Null));
@@ -404,7 +408,8 @@ impl Rule {
     /// What would never do what it seems to say: the text to find its line by, and the cause.
     fn check(&self) -> Result<(), (String, String)> {
         for name in &self.collections {
-            let refuse = |_| format!("`collections` takes names as they are, and `{name}` is none: name each, or none for all");
+            let refuse =
+                |_| format!("`collections` takes names as they are, and `{name}` is none: name each, or none for all");
             check_collection(name).map_err(|error| (format!("\"{name}\""), refuse(error)))?;
         }
         for pattern in &self.fields {
@@ -567,7 +572,9 @@ resolver = \"first_writer\"
             let error = rule(settles).unwrap_err();
             assert!(error.cause.contains("always settles") && error.line >= 4, "{error}");
         }
-        for waits in ["\"manual\"", "\"advisor\"\nfallback = [\"max\"]", "\"three_way\"", "\"discard\"\nfallback = [\"vote\"]"] {
+        for waits in
+            ["\"manual\"", "\"advisor\"\nfallback = [\"max\"]", "\"three_way\"", "\"discard\"\nfallback = [\"vote\"]"]
+        {
             assert!(rule(waits).is_ok(), "{waits}");
         }
     }
