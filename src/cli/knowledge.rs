@@ -95,10 +95,13 @@ pub async fn knowledge(args: KnowledgeArgs, output: Output) -> Result<(), Error>
     match args.command {
         KnowledgeCommand::Add { content, kind, source, confidence, urgency, priority, id, api } => {
             let client = api.client()?;
-            let item = json!({
-                "id": id, "type": kind, "content": content, "source": source, "confidence": confidence,
-                "urgency": urgency, "priority": priority,
+            let mut item = json!({
+                "id": id, "type": kind, "content": content, "source": source, "urgency": urgency, "priority": priority,
             });
+            // A null here would be taken for a NaN.
+            if let Some(confidence) = confidence {
+                item["confidence"] = confidence.into();
+            }
             let added: Value = client.parse(&client.post("/v1/knowledge", item).await?)?;
             output.either(&added, || added["id"].as_str().unwrap_or_default().to_owned())?;
             // Data is the id; what was found is a word about it.
