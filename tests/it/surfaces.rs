@@ -78,7 +78,8 @@ async fn an_id_may_be_cut_short_and_one_that_is_over_tells_what_became_of_it() {
         assert!(words.contains("resolved by \"ada\", with \"c\""), "{words}");
         assert!(words.contains(&format!("conflicts/{}", id(&conflict))), "{words}");
     }
-    let detail = world.http(EAST).get(&format!("/v1/conflicts/{}", id(&conflict))).await.refused(404, "no-such-conflict");
+    let detail =
+        world.http(EAST).get(&format!("/v1/conflicts/{}", id(&conflict))).await.refused(404, "no-such-conflict");
     assert!(detail.contains("resolved by \"ada\""), "{detail}");
     world.cli(&["conflicts", "reopen", short]).await.ok();
     let detail = world.http(1).get(&format!("/v1/conflicts/{}", id(&conflict))).await.refused(404, "no-such-conflict");
@@ -178,10 +179,16 @@ async fn what_is_typed_wrong_ends_with_exit_code_2_whoever_notices() {
         let ended = run(&[args, &["--api", &api][..]].concat(), LIMIT).await;
         assert_eq!(ended.code, Some(2), "{args:?}: {ended:?}");
     }
-    assert!(put_text(&cluster[0].http, "/v1/policies/p", "[[rules]]\nname = \"r\"\nresolver = \"max\"\nfields = [\"a*b\"]\n")
+    assert!(
+        put_text(
+            &cluster[0].http,
+            "/v1/policies/p",
+            "[[rules]]\nname = \"r\"\nresolver = \"max\"\nfields = [\"a*b\"]\n"
+        )
         .await
         .refused(422, "bad-policy")
-        .contains("line 4"));
+        .contains("line 4")
+    );
     let null = json!({ "type": "fact", "content": "x", "confidence": null });
     cluster[0].http.ask("POST", "/v1/knowledge", &[], null).await.refused(422, "bad-item");
 }
@@ -238,13 +245,17 @@ async fn a_cluster_goes_on_when_one_of_its_nodes_is_killed_and_says_so_at_its_en
         timeout(Duration::from_secs(40), reading).await.unwrap_or_else(|_| panic!("{what} was not told"))
     };
     let serves = |node: &Value| node["serves"] == true;
-    let up = next("both nodes", |line| line["nodes"].as_array().is_some_and(|nodes| nodes.iter().all(|n| n["serves"] == true))).await;
+    let up = next("both nodes", |line| {
+        line["nodes"].as_array().is_some_and(|nodes| nodes.iter().all(|n| n["serves"] == true))
+    })
+    .await;
     let pid = up["nodes"][0]["pid"].as_u64().unwrap();
     kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL).unwrap();
     let after = next("the end of one", |line| line["nodes"][0]["pid"].is_null()).await;
     assert!(!serves(&after["nodes"][0]) && serves(&after["nodes"][1]), "{after}");
     kill_process(Pid::from_raw(child.id().cast_signed()).unwrap(), Signal::INT).unwrap();
-    let status = until("the end of the cluster", LIMIT, async || child.try_wait().unwrap().ok_or("it runs".to_owned())).await;
+    let status =
+        until("the end of the cluster", LIMIT, async || child.try_wait().unwrap().ok_or("it runs".to_owned())).await;
     let mut words = String::new();
     std::io::Read::read_to_string(child.stderr.as_mut().unwrap(), &mut words).unwrap();
     assert_eq!(status.code(), Some(1), "{words}");
