@@ -200,11 +200,6 @@ async fn add(ask: Ask) -> Outcome {
         let detail = format!("`{shown}` is no field of an item: it takes id, {}", FIELDS.join(", "));
         return Err(Problem::new(Kind::BadItem, detail).with("field", shown));
     }
-    // Many libraries write a NaN as null: to take it for the default would make a certainty of it.
-    if fields.get("confidence").is_some_and(Value::is_null) {
-        let detail = "`confidence` is null, and so not a number from 0 to 1: give one, or leave it out";
-        return Err(Problem::new(Kind::BadItem, detail).with("field", "confidence"));
-    }
     let added = ask.api.node.add_knowledge(id, &Value::Object(fields), durability(&ask)).await?;
     let clock = ask.clock_with(&added.receipt.token);
     let receipt = wire::receipt(&added.receipt, &clock);

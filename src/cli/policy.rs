@@ -111,7 +111,8 @@ pub async fn policy(args: PolicyArgs, output: Output) -> Result<(), Error> {
             Ok(())
         }
         PolicyCommand::Show { name, api } => {
-            let policy: Value = api.client()?.read(&path(&name)).await?;
+            let read = api.client()?.read(&path(&name)).await;
+            let policy: Value = read.map_err(|error| missing(error, name.id()))?;
             output.pretty(&policy)
         }
         PolicyCommand::Put { name, file, api } => {
