@@ -39,15 +39,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         accepts: &[(JSON, "By")],
         gives: (JSON, "AdvisorTrained"),
         session: true,
-        problems: &[
-            Kind::DoesNotFit,
-            Kind::BodyTooLarge,
-            Kind::Storage,
-            Kind::StorageFull,
-            Kind::ClockSkew,
-            Kind::ShuttingDown,
-            Kind::NotReplicated,
-        ],
+        problems: &[Kind::TooFewDecisions, Kind::Busy],
         handler: |ask| Box::pin(train(ask)),
     },
     Operation {
@@ -60,7 +52,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         accepts: &[(JSON, "AdvisorQuestion")],
         gives: (JSON, "AdvisorExplanation"),
         session: true,
-        problems: &[Kind::NotFound, Kind::DoesNotFit],
+        problems: &[Kind::AdvisorOff, Kind::NoSuchConflict, Kind::NotSettled],
         handler: |ask| Box::pin(explain(ask)),
     },
 ];
@@ -160,7 +152,7 @@ pub(super) fn guard(write: &DocumentWrite) -> Result<(), Problem> {
     if write.address.collection() != ADVISOR {
         return Ok(());
     }
-    let refuse = |what: String| Problem::new(Kind::DoesNotFit, format!("{} {what}", write.address));
+    let refuse = |what: String| Problem::new(Kind::BadModel, format!("{} {what}", write.address));
     if write.address.id() != ADVISOR_MODEL {
         return Err(refuse(format!("is no model: the one document of `{ADVISOR}` is {ADVISOR}/{ADVISOR_MODEL}")));
     }
@@ -182,8 +174,11 @@ impl From<AdvisorError> for Problem {
         let kind = match error {
             AdvisorError::Write(error) => return error.into(),
             AdvisorError::Address(error) => return error.into(),
-            AdvisorError::Off | AdvisorError::NoConflict(_) => Kind::NotFound,
-            AdvisorError::TooFew(_) | AdvisorError::OfRule(_) | AdvisorError::Large(_) => Kind::DoesNotFit,
+            AdvisorError::Off => Kind::AdvisorOff,
+            AdvisorError::NoConflict(_) => Kind::NoSuchConflict,
+            AdvisorError::TooFew(_) => Kind::TooFewDecisions,
+            AdvisorError::OfRule(_) => Kind::NotSettled,
+            AdvisorError::Large(_) => Kind::BodyTooLarge,
             AdvisorError::Busy => Kind::Busy,
             AdvisorError::Lost => Kind::Internal,
         };
@@ -203,19 +198,19 @@ mod tests {
         assert_eq!((&status["on"], &status["decisions"]), (&json!(false), &json!(0)), "{status}");
         assert!(status["why"].as_str().unwrap().contains("0 decisions are recorded"), "{status}");
         let train = server.json("POST", "/v1/advisor/train", json!({"by": "ann"})).await;
-        assert!(train.problem("does-not-fit").contains("stays off"));
+        assert!(train.problem("too-few-decisions").contains("stays off"));
         let explain = server.json("POST", "/v1/advisor/explain", json!({"conflict": "00"})).await;
-        assert!(explain.problem("not-found").contains("no model is trained"));
+        assert!(explain.problem("advisor-off").contains("no model is trained"));
     }
 
     #[tokio::test]
     async fn a_model_cannot_be_broken_by_writing_its_document() {
         let server = Server::start().await;
         let put = async |id: &str, body: Value| server.json("PUT", &format!("/v1/docs/advisor/{id}"), body).await;
-        put("other", json!({})).await.problem("does-not-fit");
-        put("model", json!({"x": 1})).await.problem("does-not-fit");
-        assert!(put("model", json!({"definition": {"version": 1}})).await.problem("does-not-fit").contains("no model"));
+        put("other", json!({})).await.problem("bad-model");
+        put("model", json!({"x": 1})).await.problem("bad-model");
+        assert!(put("model", json!({"definition": {"version": 1}})).await.problem("bad-model").contains("no model"));
         let batch = json!({"writes": [{"op": "put", "collection": "advisor", "id": "model", "fields": {}}]});
-        server.json("POST", "/v1/batch", batch).await.problem("does-not-fit");
+        server.json("POST", "/v1/batch", batch).await.problem("bad-model");
     }
 }

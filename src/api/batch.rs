@@ -22,14 +22,11 @@ pub(super) static OPERATIONS: &[Operation] = &[Operation {
     problems: &[
         Kind::NotFound,
         Kind::PatchConflict,
-        Kind::PreconditionFailed,
+        Kind::Frozen,
         Kind::DoesNotFit,
-        Kind::BodyTooLarge,
-        Kind::Storage,
-        Kind::StorageFull,
-        Kind::ClockSkew,
-        Kind::ShuttingDown,
-        Kind::NotReplicated,
+        Kind::BadSchema,
+        Kind::BadPolicy,
+        Kind::BadModel,
     ],
     handler: |ask| Box::pin(write(ask)),
 }];
@@ -43,7 +40,7 @@ async fn write(ask: Ask) -> Outcome {
     }
     for (index, write) in writes.iter().enumerate() {
         schemas::guard(write).map_err(|problem| problem.at(index))?;
-        policies::guard(write).map_err(|problem| problem.at(index))?;
+        policies::guard(&ask.api.node, write).map_err(|problem| problem.at(index))?;
         advisor::guard(write).map_err(|problem| problem.at(index))?;
     }
     commit(ask, writes).await.map_err(|error| match index_of(&error) {

@@ -12,11 +12,12 @@ use super::wire;
 use crate::conflict::Status;
 use crate::crdt::Resolver;
 use crate::document::rule::Severity;
-use crate::node::{ConflictFilter, Durability, Resolution, ResolveError, Resolved};
+use crate::history::ledger::Outcome as Fate;
+use crate::node::{ConflictFilter, Durability, Resolution, ResolveError, Resolved, Rival};
 
 /// Conflicts, or entries of the ledger, in one answer.
 const LIMIT_MAX: u64 = 1_000;
-const LIMIT_DEFAULT: u64 = 100;
+pub(super) const LIMIT_DEFAULT: u64 = 100;
 /// Longest name of whoever settles a conflict.
 const BY_BYTES_MAX: usize = 128;
 
@@ -37,12 +38,12 @@ static OLDER: Parameter = Parameter {
     takes: Takes::Integer { min: 0, max: u64::MAX },
     says: "Only conflicts whose newest sibling is at least so old.",
 };
-static AFTER: Parameter = Parameter {
+pub(super) static AFTER: Parameter = Parameter {
     name: "after",
     takes: Takes::Text { bytes_max: 64 },
     says: "Go on after this id: the `next` of the page before.",
 };
-static LIMIT: Parameter = Parameter {
+pub(super) static LIMIT: Parameter = Parameter {
     name: "limit",
     takes: Takes::Integer { min: 1, max: LIMIT_MAX },
     says: "So many at most (default 100).",
@@ -60,19 +61,7 @@ static BEFORE: Parameter = Parameter {
     says: "Go on before this number: the `next` of the page before.",
 };
 
-const SETTLES: &[Kind] = &[
-    Kind::NoSuchConflict,
-    Kind::NotFound,
-    Kind::NotSettled,
-    Kind::DoesNotFit,
-    Kind::PreconditionFailed,
-    Kind::BodyTooLarge,
-    Kind::Storage,
-    Kind::StorageFull,
-    Kind::ClockSkew,
-    Kind::ShuttingDown,
-    Kind::NotReplicated,
-];
+const SETTLES: &[Kind] = &[Kind::NoSuchConflict, Kind::NotFound, Kind::NotSettled, Kind::DoesNotFit];
 
 pub(super) static OPERATIONS: &[Operation] = &[
     Operation {
@@ -92,7 +81,8 @@ pub(super) static OPERATIONS: &[Operation] = &[
         method: Method::GET,
         path: "/v1/conflicts/{id}",
         id: "readConflict",
-        says: "One conflict: its siblings, what settles it or whom it waits for, and what readers see meanwhile.",
+        says: "One conflict: its siblings, what settles it or whom it waits for, and what readers see meanwhile. Of one that \
+               is over the problem says what became of it; the document `conflicts/{id}` tells all.",
         parameters: &[],
         headers: &[],
         accepts: &[],
@@ -155,6 +145,44 @@ pub(super) static OPERATIONS: &[Operation] = &[
     },
 ];
 
+/// What the operations above take and give.
+pub(super) fn schemas() -> Value {
+    let text = json!({ "type": "string" });
+    let named = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
+    json!({
+        "Resolution": {
+            "type": "object",
+            "additionalProperties": false,
+            "description": "Exactly one of `choose`, `value` and `resolver`.",
+            "properties": {
+                "choose": { "type": "string", "description": "The dot of a sibling." },
+                "value": {},
+                "resolver": text,
+                "by": { "type": "string", "description": "Who settles it, for the record." },
+            },
+        },
+        "Resolved": {
+            "type": "object",
+            "properties": { "conflict": named("Conflict"), "value": {}, "written": { "type": "boolean" }, "receipt": {} },
+        },
+        "By": { "type": "object", "additionalProperties": false, "properties": { "by": text } },
+        "Undo": { "type": "object", "additionalProperties": false, "properties": { "dot": text, "by": text } },
+        "Ledger": {
+            "type": "object",
+            "properties": {
+                "items": { "type": "array", "items": { "type": "object", "properties": {
+                    "number": { "type": "integer" }, "document": text, "field": text, "dot": text, "value": {}, "rule": text,
+                    "winner": { "type": ["string", "null"], "description": "The dot of what readers saw; null: made of several." },
+                    "outcome": { "enum": ["stood", "kept", "merged", "overruled"] },
+                    "says": { "type": "string", "description": "The outcome in words." },
+                    "overruled": { "type": "boolean" },
+                } } },
+                "next": { "type": ["integer", "null"] },
+            },
+        },
+    })
+}
+
 async fn list(ask: Ask) -> Outcome {
     let filter = ConflictFilter {
         status: ask.params.text(&STATUS).and_then(|name| Status::ALL.into_iter().find(|status| status.name() == name)),
@@ -170,8 +198,7 @@ async fn list(ask: Ask) -> Outcome {
 
 async fn read(ask: Ask) -> Outcome {
     let id = ask.name();
-    let missing = || Problem::from(ResolveError::NotFound(id.to_owned()));
-    let conflict = ask.api.node.conflict(id).ok_or_else(missing)?;
+    let conflict = ask.api.node.conflict(id).ok_or_else(|| Problem::from(ask.api.node.missing_conflict(id)))?;
     Ok(answer(StatusCode::OK, &ask.clock, &json!(conflict)))
 }
 
@@ -205,7 +232,7 @@ pub(super) fn by(given: Option<&String>) -> Result<&str, Problem> {
         Some(by) if by.len() <= BY_BYTES_MAX && !by.chars().any(char::is_control) => Ok(by),
         Some(_) => {
             let detail = format!("`by` takes at most {BY_BYTES_MAX} bytes without control characters");
-            Err(Problem::new(Kind::DoesNotFit, detail))
+            Err(Problem::new(Kind::BadJson, detail))
         }
     }
 }
@@ -260,17 +287,17 @@ async fn undo(ask: Ask) -> Outcome {
 
 async fn ledger(ask: Ask) -> Outcome {
     let limit = ask.params.integer(&LIMIT).unwrap_or(LIMIT_DEFAULT) as usize;
-    let entries = ask.api.node.ledger(ask.params.text(&DOCUMENT), ask.params.integer(&BEFORE), limit + 1);
-    let next = (entries.len() > limit).then(|| entries[limit - 1].0);
-    let items: Vec<Value> = entries
+    let rivals = ask.api.node.ledger(ask.params.text(&DOCUMENT), ask.params.integer(&BEFORE), limit + 1);
+    let next = (rivals.len() > limit).then(|| rivals[limit - 1].number);
+    let items: Vec<Value> = rivals
         .into_iter()
         .take(limit)
-        .map(|(number, entry)| {
+        .map(|Rival { number, entry, outcome, told }| {
             let value: Value = serde_json::from_str(&entry.value).unwrap_or(Value::Null);
             json!({
                 "number": number, "document": entry.document, "field": entry.field, "dot": entry.dot, "value": value,
-                "at": entry.at_ms, "seen_ms": entry.seen_ms, "winner": entry.winner, "overruled": entry.is_overruled(),
-                "rule": entry.rule, "policy": entry.policy,
+                "at": entry.at_ms, "seen_ms": entry.seen_ms, "winner": entry.winner, "outcome": outcome.name(),
+                "says": told, "overruled": outcome == Fate::Overruled, "rule": entry.rule, "policy": entry.policy,
             })
         })
         .collect();
@@ -280,9 +307,10 @@ async fn ledger(ask: Ask) -> Outcome {
 impl From<ResolveError> for Problem {
     fn from(error: ResolveError) -> Self {
         let kind = match &error {
-            ResolveError::NotFound(_) | ResolveError::NotDecided(_) | ResolveError::NotInLedger(_) => {
-                Kind::NoSuchConflict
-            }
+            ResolveError::NotFound(_)
+            | ResolveError::Over { .. }
+            | ResolveError::NotDecided(_)
+            | ResolveError::NotInLedger(_) => Kind::NoSuchConflict,
             ResolveError::Reopened { .. } | ResolveError::WrittenSince { .. } => Kind::PreconditionFailed,
             ResolveError::Write(error) => return error.clone().into(),
             ResolveError::Address(error) => return error.clone().into(),

@@ -19,6 +19,13 @@ const CONNECTIONS_MAX: usize = 1024;
 /// clients that stopped reading.
 const IDLE_MAX: Duration = Duration::from_secs(20);
 
+/// After the last answer, what a client still sends is read for so long, and thrown away: closing over unread bytes resets
+/// the connection, and the client may lose the answer that says why. As much as a body that is too large gets before.
+const LINGER_BYTES_MAX: usize = 64 << 20;
+const LINGER_TIME_MAX: Duration = Duration::from_secs(5);
+/// A client that is silent for so long has nothing more to send.
+const LINGER_SILENCE_MAX: Duration = Duration::from_millis(100);
+
 pub(super) struct Connections {
     listener: TcpListener,
     room: Arc<Semaphore>,
@@ -45,7 +52,7 @@ impl Listener for Connections {
         let (stream, address) = Listener::accept(&mut self.listener).await;
         // Answers are small and written at once: waiting for more to send only delays them.
         let _ = stream.set_nodelay(true);
-        (Connection { stream, idle: Idle::new(self.idle_max), _room: room }, address)
+        (Connection { stream, idle: Idle::new(self.idle_max), linger: None, _room: room }, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -56,6 +63,7 @@ impl Listener for Connections {
 pub(super) struct Connection {
     stream: TcpStream,
     idle: Idle,
+    linger: Option<Linger>,
     _room: Option<OwnedSemaphorePermit>,
 }
 
@@ -81,6 +89,39 @@ impl Idle {
         self.timer.as_mut().reset(self.last + self.max);
         ready!(self.timer.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+/// The end of a connection, after the last answer.
+struct Linger {
+    left: usize,
+    until: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Linger {
+    fn new() -> Self {
+        let timer = Box::pin(tokio::time::sleep(LINGER_SILENCE_MAX));
+        Self { left: LINGER_BYTES_MAX, until: Instant::now() + LINGER_TIME_MAX, timer }
+    }
+
+    /// Ready when the client has ended too, is silent, or sends for ever.
+    fn poll(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<()> {
+        let mut bytes = [0; 16 << 10];
+        loop {
+            let mut buf = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut *stream).poll_read(cx, &mut buf) {
+                Poll::Pending => return self.timer.as_mut().poll(cx),
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(())) => {}
+            }
+            let now = Instant::now();
+            self.left = self.left.saturating_sub(buf.filled().len());
+            if buf.filled().is_empty() || self.left == 0 || now >= self.until {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(now + LINGER_SILENCE_MAX);
+        }
     }
 }
 
@@ -115,14 +156,20 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let this = &mut *self;
+        if this.linger.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+        }
+        let linger = this.linger.get_or_insert_with(Linger::new);
+        ready!(linger.poll(&mut this.stream, cx));
+        Poll::Ready(Ok(()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     async fn connections(connections_max: usize, idle_max: Duration) -> (Connections, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -137,6 +184,28 @@ mod tests {
         let (mut connection, _) = connections.accept().await;
         let error = connection.read_u8().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_still_sends_when_its_connection_ends_hears_the_answer() {
+        let (mut connections, address) = connections(2, IDLE_MAX).await;
+        let client = tokio::spawn(async move {
+            let mut client = TcpStream::connect(address).await.unwrap();
+            // More than the buffers of both sides hold.
+            client.write_all(&vec![7; 32 << 20]).await.unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.map(|_| answer)
+        });
+        let (mut connection, _) = connections.accept().await;
+        connection.read_u8().await.unwrap();
+        connection.write_all(b"no").await.unwrap();
+        connection.shutdown().await.unwrap();
+        drop(connection);
+        assert_eq!(client.await.unwrap().unwrap(), "no");
+        // One that says nothing more is not waited for.
+        let _silent = TcpStream::connect(address).await.unwrap();
+        let (mut connection, _) = connections.accept().await;
+        tokio::time::timeout(LINGER_TIME_MAX / 2, connection.shutdown()).await.unwrap().unwrap();
     }
 
     #[tokio::test]

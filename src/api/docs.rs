@@ -49,18 +49,6 @@ const PATH: &str = "/v1/docs/{collection}/{*id}";
 const IF_MATCH: (&str, &str) = ("If-Match", "Only if the document has one of these tags (`*`: exists). Else 412.");
 const IF_NONE_MATCH: (&str, &str) = ("If-None-Match", "`*`: only if the document does not exist. Else 412.");
 const IF_CHANGED: (&str, &str) = ("If-None-Match", "304 if the document still has one of these tags.");
-pub(super) const WRITE_PROBLEMS: &[Kind] = &[
-    Kind::BadName,
-    Kind::Frozen,
-    Kind::PreconditionFailed,
-    Kind::DoesNotFit,
-    Kind::BodyTooLarge,
-    Kind::Storage,
-    Kind::StorageFull,
-    Kind::ClockSkew,
-    Kind::ShuttingDown,
-    Kind::NotReplicated,
-];
 
 pub(super) static OPERATIONS: &[Operation] = &[
     Operation {
@@ -87,7 +75,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         accepts: &[(JSON, "Fields")],
         gives: (JSON, "Receipt"),
         session: true,
-        problems: WRITE_PROBLEMS,
+        problems: &[Kind::Frozen, Kind::DoesNotFit, Kind::BadSchema, Kind::BadPolicy, Kind::BadModel],
         handler: |ask| Box::pin(put(ask)),
     },
     Operation {
@@ -100,20 +88,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         accepts: &[(OPS, "Ops"), (MERGE_PATCH, "Fields"), (JSON_PATCH, "JsonPatch"), (JSON, "Fields")],
         gives: (JSON, "Receipt"),
         session: true,
-        problems: &[
-            Kind::BadName,
-            Kind::NotFound,
-            Kind::PatchConflict,
-            Kind::Frozen,
-            Kind::PreconditionFailed,
-            Kind::DoesNotFit,
-            Kind::BodyTooLarge,
-            Kind::Storage,
-            Kind::StorageFull,
-            Kind::ClockSkew,
-            Kind::ShuttingDown,
-            Kind::NotReplicated,
-        ],
+        problems: &[Kind::NotFound, Kind::PatchConflict, Kind::Frozen, Kind::DoesNotFit],
         handler: |ask| Box::pin(patch(ask)),
     },
     Operation {
@@ -126,17 +101,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         accepts: &[],
         gives: (JSON, "Receipt"),
         session: true,
-        problems: &[
-            Kind::BadName,
-            Kind::NotFound,
-            Kind::Frozen,
-            Kind::PreconditionFailed,
-            Kind::Storage,
-            Kind::StorageFull,
-            Kind::ClockSkew,
-            Kind::ShuttingDown,
-            Kind::NotReplicated,
-        ],
+        problems: &[Kind::NotFound, Kind::Frozen],
         handler: |ask| Box::pin(delete(ask)),
     },
     Operation {
@@ -207,7 +172,15 @@ async fn patch(ask: Ask) -> Outcome {
 }
 
 async fn delete(ask: Ask) -> Outcome {
-    write(ask, WriteBody::Delete).await
+    let address = ask.address()?;
+    write(ask, WriteBody::Delete).await.map_err(|problem| match problem.kind() {
+        Kind::NotFound => {
+            let detail =
+                format!("there is no {address} to delete: GET /v1/docs/{} lists what there is", address.collection());
+            Problem::new(Kind::NotFound, detail)
+        }
+        _ => problem,
+    })
 }
 
 async fn write(ask: Ask, body: WriteBody) -> Outcome {
@@ -215,7 +188,7 @@ async fn write(ask: Ask, body: WriteBody) -> Outcome {
     let missing = if ask.params.flag(&UPSERT) { Missing::Create } else { Missing::Refuse };
     let write = DocumentWrite { address: ask.address()?, body, if_match, create_only, missing };
     schemas::guard(&write)?;
-    policies::guard(&write)?;
+    policies::guard(&ask.api.node, &write)?;
     advisor::guard(&write)?;
     Ok(commit(ask, vec![write]).await?)
 }
@@ -289,7 +262,8 @@ mod tests {
 
         assert_eq!(server.ask("DELETE", "/v1/docs/vms/vm-42", &[], b"").await.status, 200);
         server.get("/v1/docs/vms/vm-42").await.problem("not-found");
-        server.ask("DELETE", "/v1/docs/vms/vm-42", &[], b"").await.problem("not-found");
+        let again = server.ask("DELETE", "/v1/docs/vms/vm-42", &[], b"").await.problem("not-found");
+        assert!(again.contains("to delete") && !again.contains("PUT"), "{again}");
     }
 
     #[tokio::test]

@@ -61,17 +61,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         accepts: &[(JSON, "KnowledgeItem")],
         gives: (JSON, "KnowledgeAdded"),
         session: true,
-        problems: &[
-            Kind::BadName,
-            Kind::DoesNotFit,
-            Kind::PreconditionFailed,
-            Kind::BodyTooLarge,
-            Kind::Storage,
-            Kind::StorageFull,
-            Kind::ClockSkew,
-            Kind::ShuttingDown,
-            Kind::NotReplicated,
-        ],
+        problems: &[Kind::BadItem, Kind::DoesNotFit],
         handler: |ask| Box::pin(add(ask)),
     },
     Operation {
@@ -98,7 +88,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         accepts: &[(JSON, "KnowledgeQuestion")],
         gives: (JSON, "KnowledgeSimilar"),
         session: true,
-        problems: &[Kind::NotFound, Kind::DoesNotFit],
+        problems: &[Kind::NotFound, Kind::BadItem],
         handler: |ask| Box::pin(similar(ask)),
     },
     Operation {
@@ -203,12 +193,12 @@ async fn add(ask: Ask) -> Outcome {
     let id = match fields.remove("id") {
         None | Some(Value::Null) => None,
         Some(Value::String(id)) => Some(id),
-        Some(_) => return Err(Problem::new(Kind::DoesNotFit, "`id` must be a text, or be left out")),
+        Some(_) => return Err(Problem::new(Kind::BadItem, "`id` must be a text, or be left out")),
     };
     if let Some(unknown) = fields.keys().find(|name| !FIELDS.contains(&name.as_str())) {
         let shown: String = unknown.chars().take(80).collect();
         let detail = format!("`{shown}` is no field of an item: it takes id, {}", FIELDS.join(", "));
-        return Err(Problem::new(Kind::DoesNotFit, detail).with("field", shown));
+        return Err(Problem::new(Kind::BadItem, detail).with("field", shown));
     }
     let added = ask.api.node.add_knowledge(id, &Value::Object(fields), durability(&ask)).await?;
     let clock = ask.clock_with(&added.receipt.token);
@@ -251,7 +241,7 @@ impl Question {
         let share = |name: &str, given: Option<f64>, default: f64| match given {
             None => Ok(default),
             Some(share) if (0.0..=1.0).contains(&share) => Ok(share),
-            Some(_) => Err(Problem::new(Kind::DoesNotFit, format!("`{name}` must be a number from 0 to 1"))),
+            Some(_) => Err(Problem::new(Kind::BadJson, format!("`{name}` must be a number from 0 to 1"))),
         };
         Ok(Options {
             duplicate: share("duplicate", self.duplicate, by_default.duplicate)?,
@@ -273,7 +263,7 @@ async fn similar(ask: Ask) -> Outcome {
             // No item is called so: ids hold no control characters.
             Item::from_json("\u{1}", node.wall_ms(), &fields).map_err(KnowledgeError::from)?
         }
-        _ => return Err(Problem::new(Kind::DoesNotFit, "give `id`, or `type` and `content`")),
+        _ => return Err(Problem::new(Kind::BadJson, "give `id`, or `type` and `content`")),
     };
     let findings = node.similar_knowledge(item, options).await?;
     let body = json!({ "findings": findings, "index": node.knowledge_indexed() });
@@ -297,7 +287,7 @@ impl From<KnowledgeError> for Problem {
             KnowledgeError::Write(error) => return error.into(),
             KnowledgeError::Address(error) => return error.into(),
             KnowledgeError::NotFound(_) => Kind::NotFound,
-            KnowledgeError::Invalid(_) => Kind::DoesNotFit,
+            KnowledgeError::Invalid(_) => Kind::BadItem,
             KnowledgeError::Lost => Kind::Internal,
         };
         Problem::new(kind, error.to_string())
@@ -336,11 +326,13 @@ mod tests {
         let server = Server::start().await;
         let add = async |body: Value| server.json("POST", "/v1/knowledge", body).await;
         let refused = async |body: Value, says: &str| {
-            let detail = add(body).await.problem("does-not-fit");
+            let detail = add(body).await.problem("bad-item");
             assert!(detail.contains(says), "{detail}");
         };
         refused(json!({"type": "fact"}), "`content` is missing").await;
         refused(json!({"type": "fact", "content": "x", "confidence": 2}), "from 0 to 1").await;
+        refused(json!({"type": "fact", "content": "x", "confidence": null}), "leave it out").await;
+        refused(json!({"type": "fact", "content": "x", "confidence": "NaN"}), "from 0 to 1").await;
         refused(json!({"type": "fact", "content": "x", "colour": "red"}), "`colour` is no field").await;
         refused(json!({"id": 7, "type": "fact", "content": "x"}), "`id` must be a text").await;
         add(json!({"id": "a\n", "type": "fact", "content": "x"})).await.problem("bad-name");
@@ -348,7 +340,7 @@ mod tests {
         add(json!({"id": "a", "type": "fact", "content": "y"})).await.problem("precondition-failed");
         let similar = async |body: Value| server.json("POST", "/v1/knowledge/similar", body).await;
         similar(json!({"id": "nobody"})).await.problem("not-found");
-        similar(json!({"id": "a", "content": "x"})).await.problem("does-not-fit");
-        similar(json!({"id": "a", "cosine": 7})).await.problem("does-not-fit");
+        similar(json!({"id": "a", "content": "x"})).await.problem("bad-json");
+        similar(json!({"id": "a", "cosine": 7})).await.problem("bad-json");
     }
 }

@@ -10,7 +10,7 @@ use super::operation::{Ask, Operation, Outcome, answer};
 use super::problem::{Kind, MEDIA_TYPE};
 use super::query::{Parameter, Takes};
 use super::routes::operations;
-use super::{advisor, knowledge};
+use super::{advisor, conflicts, knowledge, policies};
 
 pub(super) static OPERATIONS: &[Operation] = &[Operation {
     method: Method::GET,
@@ -127,7 +127,7 @@ fn responses(operation: &Operation) -> Value {
     let of_bodies: &[Kind] = if operation.accepts.is_empty() { &[] } else { &OF_BODIES };
     let of_names: &[Kind] = if operation.path.contains('{') { &[Kind::BadName] } else { &[] };
     let of_sessions: &[Kind] = if operation.session { &[Kind::Behind] } else { &[] };
-    for kind in [&COMMON, operation.problems, of_bodies, of_names, of_sessions].concat() {
+    for kind in [&COMMON, operation.problems, operation.of_writes(), of_bodies, of_names, of_sessions].concat() {
         let kinds = by_status.entry(kind.status().as_u16()).or_default();
         if !kinds.contains(&kind) {
             kinds.push(kind);
@@ -170,7 +170,7 @@ fn all_schemas() -> Value {
     for (name, schema) in super::audit::schemas() {
         all[name] = schema;
     }
-    for more in [advisor::schemas(), knowledge::schemas()] {
+    for more in [conflicts::schemas(), policies::schemas(), advisor::schemas(), knowledge::schemas()] {
         if let (Value::Object(all), Value::Object(more)) = (&mut all, more) {
             all.extend(more);
         }
@@ -335,44 +335,6 @@ fn schemas() -> Value {
             "required": ["items", "next"],
             "properties": { "items": { "type": "array", "items": named("Conflict") }, "next": { "type": ["string", "null"] } },
         },
-        "Resolution": {
-            "type": "object",
-            "additionalProperties": false,
-            "description": "Exactly one of `choose`, `value` and `resolver`.",
-            "properties": {
-                "choose": { "type": "string", "description": "The dot of a sibling." },
-                "value": {},
-                "resolver": text,
-                "by": { "type": "string", "description": "Who settles it, for the record." },
-            },
-        },
-        "Resolved": {
-            "type": "object",
-            "properties": { "conflict": named("Conflict"), "value": {}, "written": { "type": "boolean" }, "receipt": {} },
-        },
-        "By": { "type": "object", "additionalProperties": false, "properties": { "by": text } },
-        "Undo": { "type": "object", "additionalProperties": false, "properties": { "dot": text, "by": text } },
-        "Ledger": {
-            "type": "object",
-            "properties": { "items": { "type": "array", "items": { "type": "object" } }, "next": { "type": ["integer", "null"] } },
-        },
-        "PolicyDefinition": {
-            "type": "object",
-            "additionalProperties": false,
-            "properties": { "about": text, "rules": { "type": "array", "items": {
-                "type": "object", "required": ["name", "resolver"], "properties": { "name": text, "resolver": text, "when": text },
-            } } },
-        },
-        "Policy": { "type": "object", "properties": { "name": text, "version": text, "definition": named("PolicyDefinition") } },
-        "PolicyListing": { "type": "object", "properties": { "items": { "type": "array", "items": named("Policy") } } },
-        "PolicyTest": {
-            "type": "object",
-            "required": ["policy", "cases"],
-            "additionalProperties": false,
-            "properties": { "policy": named("PolicyDefinition"), "cases": { "type": "array", "items": { "type": "object" } } },
-        },
-        "PolicyTested": { "type": "object", "properties": { "passed": { "type": "boolean" }, "cases": { "type": "array" } } },
-        "PolicyPreview": { "type": "object", "properties": { "changed": { "type": "array", "items": { "type": "object" } } } },
         "Cluster": { "type": "object" },
         "Peers": { "type": "object", "required": ["peers"], "properties": { "peers": { "type": "array", "items": { "type": "object" } } } },
         "Left": { "type": "object", "properties": { "left": { "const": true }, "node": text } },

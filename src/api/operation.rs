@@ -32,6 +32,17 @@ const REQUEST_TIME_MAX: Duration = Duration::from_secs(60);
 pub(super) const WORKING_MAX: usize = 256;
 const WORK_TIME_MAX: Duration = Duration::from_secs(1);
 
+/// How any write may fail.
+const WRITES: &[Kind] = &[
+    Kind::PreconditionFailed,
+    Kind::BodyTooLarge,
+    Kind::Storage,
+    Kind::StorageFull,
+    Kind::ClockSkew,
+    Kind::ShuttingDown,
+    Kind::NotReplicated,
+];
+
 pub(super) static CONSISTENCY: Parameter = Parameter {
     name: "consistency",
     takes: Takes::OneOf(&["session", "local"]),
@@ -60,7 +71,7 @@ pub(super) struct Operation {
     pub gives: (&'static str, &'static str),
     /// Whether it waits for the session's clock. What operates a node must answer also when it is cut off.
     pub session: bool,
-    /// Kinds of problems beyond those every operation has.
+    /// Kinds of problems beyond those every operation has, and those of every write.
     pub problems: &'static [Kind],
     pub handler: fn(Ask) -> BoxFuture<'static, Outcome>,
 }
@@ -121,6 +132,11 @@ impl Operation {
     pub fn all_parameters(&self) -> Vec<&'static Parameter> {
         let session: &[&'static Parameter] = if self.session { &[&CONSISTENCY, &WAIT_MS] } else { &[] };
         [self.parameters, session].concat()
+    }
+
+    /// What takes a durability writes, and may fail as every write may.
+    pub fn of_writes(&self) -> &'static [Kind] {
+        if self.parameters.iter().any(|parameter| matches!(parameter.takes, Takes::Durability)) { WRITES } else { &[] }
     }
 
     pub async fn serve(&'static self, api: Api, request: Request) -> Response {

@@ -7,13 +7,15 @@ use serde_json::{Map, Value, json};
 
 use super::body::Received;
 use super::condition;
+use super::conflicts::{AFTER, LIMIT, LIMIT_DEFAULT};
 use super::docs::{DURABILITY, JSON, commit};
 use super::operation::{Ask, Operation, Outcome, answer};
 use super::problem::{Kind, Problem};
 use crate::conflict::Policy;
+use crate::conflict::policies::HEEDED_MAX;
 use crate::document::{Address, SchemaError};
 use crate::engine::schemas::{DEFINITION, POLICIES};
-use crate::node::{DocumentWrite, Missing, WriteBody};
+use crate::node::{DocumentWrite, Missing, Node, WriteBody};
 
 /// Policies in one list.
 const LIST_MAX: usize = 1_000;
@@ -56,17 +58,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         accepts: &[(JSON, "PolicyDefinition"), ("application/toml", "SchemaText"), ("text/x-toml", "SchemaText")],
         gives: (JSON, "Receipt"),
         session: true,
-        problems: &[
-            Kind::BadName,
-            Kind::BadPolicy,
-            Kind::PreconditionFailed,
-            Kind::BodyTooLarge,
-            Kind::Storage,
-            Kind::StorageFull,
-            Kind::ClockSkew,
-            Kind::ShuttingDown,
-            Kind::NotReplicated,
-        ],
+        problems: &[Kind::BadPolicy],
         handler: |ask| Box::pin(put(ask)),
     },
     Operation {
@@ -86,8 +78,9 @@ pub(super) static OPERATIONS: &[Operation] = &[
         method: Method::POST,
         path: "/v1/policies/preview",
         id: "previewPolicy",
-        says: "What a policy would change of today's conflicts, were it put first. Nothing is changed.",
-        parameters: &[],
+        says: "What a policy would change of today's conflicts, were it put first: those whose rule, resolver, value or status \
+               would be another, in the order of ids. Nothing is changed.",
+        parameters: &[&AFTER, &LIMIT],
         headers: &[],
         accepts: &[(JSON, "PolicyDefinition"), ("application/toml", "SchemaText"), ("text/x-toml", "SchemaText")],
         gives: (JSON, "PolicyPreview"),
@@ -96,6 +89,51 @@ pub(super) static OPERATIONS: &[Operation] = &[
         handler: |ask| Box::pin(preview(ask)),
     },
 ];
+
+/// What the operations above take and give.
+pub(super) fn schemas() -> Value {
+    let text = json!({ "type": "string" });
+    let named = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
+    json!({
+        "PolicyDefinition": {
+            "type": "object",
+            "additionalProperties": false,
+            "properties": { "about": text, "rules": { "type": "array", "items": {
+                "type": "object", "required": ["name", "resolver"], "properties": { "name": text, "resolver": text, "when": text },
+            } } },
+        },
+        "Policy": { "type": "object", "properties": { "name": text, "version": text, "definition": named("PolicyDefinition") } },
+        "PolicyListing": { "type": "object", "properties": { "items": { "type": "array", "items": named("Policy") } } },
+        "PolicyTest": {
+            "type": "object",
+            "required": ["policy", "cases"],
+            "additionalProperties": false,
+            "properties": { "policy": named("PolicyDefinition"), "cases": { "type": "array", "items": { "type": "object" } } },
+        },
+        "PolicyTested": { "type": "object", "properties": { "passed": { "type": "boolean" }, "cases": {
+            "type": "array",
+            "items": { "type": "object", "properties": { "passed": { "type": "boolean" }, "missed": {
+                "type": "array",
+                "description": "What was expected and did not come.",
+                "items": { "type": "object", "properties": { "what": { "enum": ["value", "rule", "resolver"] }, "expected": {}, "came": {} } },
+            } } },
+        } } },
+        "PolicyPreview": {
+            "type": "object",
+            "required": ["changed", "count", "of", "next"],
+            "properties": {
+                "changed": {
+                    "type": "array",
+                    "description": "Conflicts whose rule, resolver, value or status would be another.",
+                    "items": { "type": "object", "properties": { "now": named("Conflict"), "then": named("Conflict") } },
+                },
+                "count": { "type": "integer", "description": "How many would stand otherwise, on all pages." },
+                "of": { "type": "integer", "description": "How many there are that a policy may settle." },
+                "next": { "type": ["string", "null"] },
+            },
+        },
+    })
+}
 
 async fn list(ask: Ask) -> Outcome {
     let items: Vec<Value> = ask.api.node.policies().into_iter().take(LIST_MAX).map(described).collect();
@@ -116,6 +154,7 @@ async fn read(ask: Ask) -> Outcome {
 async fn put(ask: Ask) -> Outcome {
     let address = Address::new(POLICIES, ask.name())?;
     let policy = parse(ask.received()?)?;
+    fits(&ask.api.node, ask.name(), &policy)?;
     let (if_match, create_only) = condition::of_write(&ask.headers)?;
     let body = WriteBody::Put(Map::from_iter([(DEFINITION.to_owned(), json!(policy))]));
     Ok(commit(ask, vec![DocumentWrite { address, body, if_match, create_only, missing: Missing::Create }]).await?)
@@ -134,8 +173,21 @@ fn refused(error: &SchemaError) -> Problem {
     Problem::new(Kind::BadPolicy, detail).with("line", error.line).with("column", error.column)
 }
 
+/// All rules may be asked about each conflict, so there are so many and no more.
+fn fits(node: &Node, name: &str, policy: &Policy) -> Result<(), Problem> {
+    let (rules, beside) = (policy.rules.len(), node.rules_beside(name));
+    if rules + beside <= HEEDED_MAX {
+        return Ok(());
+    }
+    let detail = format!(
+        "{rules} rules are too many: the other policies have {beside}, and all together take {HEEDED_MAX}. Join rules, or \
+         remove a policy"
+    );
+    Err(Problem::new(Kind::BadPolicy, detail))
+}
+
 /// A policy written as a plain document must still be a policy: every node reads it.
-pub(super) fn guard(write: &DocumentWrite) -> Result<(), Problem> {
+pub(super) fn guard(node: &Node, write: &DocumentWrite) -> Result<(), Problem> {
     if write.address.collection() != POLICIES {
         return Ok(());
     }
@@ -148,7 +200,8 @@ pub(super) fn guard(write: &DocumentWrite) -> Result<(), Problem> {
         WriteBody::Put(fields) => {
             let definition = fields.get(DEFINITION).filter(|_| fields.len() == 1);
             let definition = definition.ok_or_else(|| refuse("takes the one field `definition`"))?;
-            Policy::parse(&definition.to_string()).map(drop).map_err(|error| refused(&error))
+            let policy = Policy::parse(&definition.to_string()).map_err(|error| refused(&error))?;
+            fits(node, write.address.id(), &policy)
         }
         _ => Err(refuse("is replaced as a whole")),
     }
@@ -158,7 +211,7 @@ pub(super) fn guard(write: &DocumentWrite) -> Result<(), Problem> {
 #[serde(deny_unknown_fields)]
 struct Test {
     policy: Value,
-    cases: Vec<crate::conflict::policy::Sample>,
+    cases: Vec<crate::conflict::sample::Sample>,
 }
 
 async fn test(ask: Ask) -> Outcome {
@@ -171,6 +224,7 @@ async fn test(ask: Ask) -> Outcome {
 
 async fn preview(ask: Ask) -> Outcome {
     let policy = parse(ask.received()?)?;
-    let changed = ask.api.node.preview(policy);
-    Ok(answer(StatusCode::OK, &ask.clock, &json!({ "changed": changed })))
+    let limit = ask.params.integer(&LIMIT).unwrap_or(LIMIT_DEFAULT) as usize;
+    let preview = ask.api.node.preview(policy, ask.params.text(&AFTER), limit);
+    Ok(answer(StatusCode::OK, &ask.clock, &json!(preview)))
 }

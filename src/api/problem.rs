@@ -35,6 +35,10 @@ pub enum Kind {
     DoesNotFit,
     BadSchema,
     BadPolicy,
+    BadModel,
+    BadItem,
+    TooFewDecisions,
+    AdvisorOff,
     NoSuchConflict,
     NotSettled,
     HeadersTooLarge,
@@ -51,7 +55,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 35] = [
+    pub const ALL: [Kind; 39] = [
         Kind::BadRequest,
         Kind::BadParameter,
         Kind::BadJson,
@@ -74,6 +78,10 @@ impl Kind {
         Kind::DoesNotFit,
         Kind::BadSchema,
         Kind::BadPolicy,
+        Kind::BadModel,
+        Kind::BadItem,
+        Kind::TooFewDecisions,
+        Kind::AdvisorOff,
         Kind::NoSuchConflict,
         Kind::NotSettled,
         Kind::HeadersTooLarge,
@@ -114,6 +122,10 @@ impl Kind {
             Self::DoesNotFit => ("does-not-fit", 422, "The write does not fit the document's types"),
             Self::BadSchema => ("bad-schema", 422, "The schema is not valid"),
             Self::BadPolicy => ("bad-policy", 422, "The policy is not valid"),
+            Self::BadModel => ("bad-model", 422, "This is no model of the advisor"),
+            Self::BadItem => ("bad-item", 422, "This is no item of knowledge"),
+            Self::TooFewDecisions => ("too-few-decisions", 422, "There are too few decisions to learn from"),
+            Self::AdvisorOff => ("advisor-off", 404, "The advisor is off"),
             Self::NoSuchConflict => ("no-such-conflict", 404, "There is no such conflict"),
             Self::NotSettled => ("not-settled", 422, "The conflict cannot be settled so"),
             Self::HeadersTooLarge => ("headers-too-large", 431, "The headers are too large"),

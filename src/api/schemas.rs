@@ -66,21 +66,9 @@ pub(super) static OPERATIONS: &[Operation] = &[
         accepts: &[(JSON, "SchemaDefinition"), ("application/toml", "SchemaText"), ("text/x-toml", "SchemaText")],
         gives: (JSON, "Receipt"),
         session: true,
-        problems: WRITE_PROBLEMS_AND_SCHEMA,
+        problems: &[Kind::BadSchema],
         handler: |ask| Box::pin(put(ask)),
     },
-];
-
-const WRITE_PROBLEMS_AND_SCHEMA: &[Kind] = &[
-    Kind::BadName,
-    Kind::BadSchema,
-    Kind::PreconditionFailed,
-    Kind::BodyTooLarge,
-    Kind::Storage,
-    Kind::StorageFull,
-    Kind::ClockSkew,
-    Kind::ShuttingDown,
-    Kind::NotReplicated,
 ];
 
 async fn list(ask: Ask) -> Outcome {

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::cli::client::{ApiArg, Client};
-use crate::cli::conflicts::whoever;
+use crate::cli::conflicts::{Among, whoever, whole};
 use crate::cli::exit::Error;
 use crate::cli::output::Output;
 
@@ -48,7 +48,7 @@ enum AdvisorCommand {
     },
     /// Say what it says about a conflict, and what spoke for that
     Explain {
-        /// The conflict
+        /// The conflict; its first digits will do
         id: String,
         #[command(flatten)]
         api: ApiArg,
@@ -82,6 +82,7 @@ pub async fn advisor(args: AdvisorArgs, output: Output) -> Result<(), Error> {
         }
         AdvisorCommand::Explain { id, api } => {
             let client = api.client()?;
+            let id = whole(&client, &id, &[Among::Listed]).await?;
             let told: Value = client.parse(&client.post("/v1/advisor/explain", json!({ "conflict": id })).await?)?;
             output.either(&told, || explained(&told))
         }

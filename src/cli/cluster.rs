@@ -18,7 +18,7 @@ use crate::cli::view::{ClusterView, short_digest};
 /// Run a cluster of node processes on this machine.
 ///
 /// The first founds the cluster, the others join it. One Ctrl-C stops them all; they also stop when this command is
-/// killed. Data stays in --dir; started again there, the cluster goes on.
+/// killed. Kill one of them and the others go on: it is told with its last words, and at the end with exit code 1. Data stays in --dir; started again there, the cluster goes on.
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -63,10 +63,11 @@ pub async fn cluster(args: ClusterArgs, output: Output) -> Result<(), Error> {
     let watched = watch(&mut cluster, output).await;
     output.say("stopping");
     let killed = cluster.stop().await;
-    watched?;
-    match killed.is_empty() {
-        true => Ok(()),
-        false => Err(Error::Failed(format!("did not stop within 10 s and were killed: {}", killed.join(", ")))),
+    let failed = watched?;
+    match (failed.is_empty(), killed.is_empty()) {
+        (true, true) => Ok(()),
+        (false, _) => Err(Error::Failed(format!("ended before they were told to: {}", failed.join(", ")))),
+        (_, false) => Err(Error::Failed(format!("did not stop within 10 s and were killed: {}", killed.join(", ")))),
     }
 }
 
@@ -85,26 +86,36 @@ pub fn directory(named: Option<PathBuf>) -> Result<(PathBuf, Option<tempfile::Te
 const REFRESH: Duration = Duration::from_millis(500);
 const QUIET_MAX: Duration = Duration::from_secs(10);
 
-/// Shows the cluster until Ctrl-C or SIGTERM, or until a node dies.
-async fn watch(cluster: &mut LocalCluster, output: Output) -> Result<(), Error> {
+/// Shows the cluster until Ctrl-C or SIGTERM, or until no node runs. Gives those that ended with an error, and how.
+async fn watch(cluster: &mut LocalCluster, output: Output) -> Result<Vec<String>, Error> {
     let listen = |kind| signal(kind).map_err(|error| Error::Failed(format!("cannot listen for signals: {error}")));
     // Listening from here on: a Ctrl-C that comes while the nodes are asked must not be lost.
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let mut screen = Screen::new(output);
     let mut tick = interval(REFRESH);
+    let mut failed = Vec::new();
     loop {
         tokio::select! {
-            _ = interrupt.recv() => return Ok(()),
-            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(failed),
+            _ = terminate.recv() => return Ok(failed),
             _ = tick.tick() => {}
         }
-        for process in &mut cluster.processes {
-            if let Some((status, words)) = process.ended().filter(|(status, _)| !status.success()) {
-                return Err(Error::Failed(format!("{} ended ({status}). Its last words:\n{words}", process.name)));
+        for process in cluster.processes.iter_mut().filter(|process| process.runs()) {
+            if let Some((status, words)) = process.ended() {
+                screen.say(&format!("{} ended ({status}); the others go on. Its last words:\n{words}", process.name));
+                failed.extend((!status.success()).then(|| format!("{} ({status})", process.name)));
             }
+        }
+        if !cluster.processes.iter().any(Process::runs) {
+            return Ok(failed);
         }
         let mut rows = Vec::new();
         for process in &cluster.processes {
+            if !process.runs() {
+                // Its port may be another's by now.
+                rows.push((process, None));
+                continue;
+            }
             // A node that is busy or just going down shows as silent; whether it has ended is asked above.
             let view = tokio::time::timeout(Duration::from_secs(2), ClusterView::read(&process.client)).await;
             rows.push((process, view.ok().and_then(Result::ok)));
@@ -142,6 +153,12 @@ impl Screen {
         Ok(())
     }
 
+    /// A word between two tables: the next one is drawn below it.
+    fn say(&mut self, text: &str) {
+        self.output.say(text);
+        self.lines_drawn = 0;
+    }
+
     fn draw(&mut self, text: &str) -> Result<(), Error> {
         let mut out = std::io::stdout().lock();
         if self.lines_drawn > 0 {
@@ -160,6 +177,7 @@ fn facts(rows: &[(&Process, Option<ClusterView>)]) -> Value {
             "name": process.name,
             "node": process.ready.node,
             "api": process.ready.api,
+            "pid": process.id(),
             "serves": view.is_some(),
             "alive": view.as_ref().map(ClusterView::alive),
             "partitioned": view.as_ref().map(|view| view.partitioned),
@@ -175,7 +193,7 @@ fn table(rows: &[(&Process, Option<ClusterView>)]) -> String {
     for (process, view) in rows {
         let fixed = [process.name.clone(), process.ready.api.clone()];
         let rest = match view {
-            None => ["silent", "", "", "", ""].map(String::from),
+            None => [if process.runs() { "silent" } else { "ended" }, "", "", "", ""].map(String::from),
             Some(view) => [
                 String::from("serves"),
                 format!("{} of {}", view.alive(), rows.len()),
@@ -187,7 +205,14 @@ fn table(rows: &[(&Process, Option<ClusterView>)]) -> String {
         table.add_row(fixed.into_iter().chain(rest));
     }
     let views: Vec<&ClusterView> = rows.iter().filter_map(|(_, view)| view.as_ref()).collect();
-    let equal = views.len() == rows.len() && views.windows(2).all(|pair| pair[0].equals(pair[1]));
-    let words = if equal { "All nodes hold the same state." } else { "Nodes differ, or changes are on their way." };
+    let running = rows.iter().filter(|(process, _)| process.runs()).count();
+    let equal = views.len() == running && views.windows(2).all(|pair| pair[0].equals(pair[1]));
+    let words = if equal && running < rows.len() {
+        "All nodes that still run hold the same state."
+    } else if equal {
+        "All nodes hold the same state."
+    } else {
+        "Nodes differ, or changes are on their way."
+    };
     format!("{}\n{words}", table.trim_fmt())
 }

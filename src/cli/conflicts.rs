@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
-use crate::cli::address::query;
+use crate::cli::address::{Address, check_collection, encode, query};
 use crate::cli::client::{ApiArg, Client};
 use crate::cli::exit::Error;
 use crate::cli::input;
@@ -30,6 +30,7 @@ Examples:
   folkmoot conflicts ledger vms/vm-1                           what was overruled there, as this node saw it
   folkmoot conflicts undo REPLICA:SEQ                          bring one of those back
 
+An ID may be cut short to its first digits, four at least, where they name one conflict.
 Exit code 5: conflicts wait to be settled (ls --check).")]
 pub struct ConflictsArgs {
     #[command(subcommand)]
@@ -47,7 +48,7 @@ enum ConflictsCommand {
         #[arg(long, value_parser = Severity::ALL.map(Severity::name))]
         severity: Option<String>,
         /// Only those of this collection
-        #[arg(long)]
+        #[arg(long, value_parser = collection)]
         collection: Option<String>,
         /// Only those whose newest value is at least so old
         #[arg(long, value_name = "MS")]
@@ -58,7 +59,7 @@ enum ConflictsCommand {
         #[command(flatten)]
         api: ApiArg,
     },
-    /// Show one conflict whole
+    /// Show one conflict whole, or say what became of it
     Show {
         id: String,
         #[command(flatten)]
@@ -112,9 +113,9 @@ enum ConflictsCommand {
     Ledger {
         /// Only those of this document
         #[arg(value_name = "DOCUMENT")]
-        document: Option<String>,
+        document: Option<Address>,
         /// So many at most
-        #[arg(long, default_value_t = 100)]
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000))]
         limit: u64,
         #[command(flatten)]
         api: ApiArg,
@@ -130,7 +131,9 @@ pub async fn conflicts(args: ConflictsArgs, output: Output) -> Result<(), Error>
             list(&api.client()?, &asked, check, output).await
         }
         ConflictsCommand::Show { id, api } => {
-            let conflict: Value = api.client()?.read(&format!("/v1/conflicts/{}", escaped(&id))).await?;
+            let client = api.client()?;
+            let id = whole(&client, &id, &[Among::Listed, Among::Decided]).await?;
+            let conflict: Value = client.read(&format!("/v1/conflicts/{}", escaped(&id))).await?;
             output.pretty(&conflict)
         }
         ConflictsCommand::Resolve { id, choose, value, resolver, preview, by, api } => {
@@ -144,36 +147,41 @@ pub async fn conflicts(args: ConflictsArgs, output: Output) -> Result<(), Error>
                     return Err(Error::Usage(says.to_owned()));
                 }
             }
+            let client = api.client()?;
+            let id = whole(&client, &id, &[Among::Listed, Among::Decided]).await?;
             let path = format!("/v1/conflicts/{}/resolve?preview={preview}", escaped(&id));
-            told(&api.client()?, &path, body, output).await
+            told(&client, &path, body, output).await
         }
         ConflictsCommand::Reopen { id, by, api } => {
             let client = api.client()?;
+            let id = whole(&client, &id, &[Among::Decided, Among::Listed]).await?;
             let path = format!("/v1/conflicts/{}/reopen", escaped(&id));
             let receipt: Value = client.parse(&client.post(&path, json!({ "by": whoever(by) })).await?)?;
             output.either(&receipt, || "opened again, as a new conflict: `folkmoot conflicts ls` names it".to_owned())
         }
         ConflictsCommand::Undo { id, dot, by, api } => {
+            let client = api.client()?;
+            let id = whole(&client, &id, &[Among::Listed, Among::Decided]).await?;
             let path = format!("/v1/conflicts/{}/undo", escaped(&id));
-            told(&api.client()?, &path, json!({ "dot": dot, "by": whoever(by) }), output).await
+            told(&client, &path, json!({ "dot": dot, "by": whoever(by) }), output).await
         }
         ConflictsCommand::Ledger { document, limit, api } => {
+            let document = document.map(|document| document.to_string());
             let asked = query(&[("document", document), ("limit", Some(limit.to_string()))]);
             let page: Value = api.client()?.read(&format!("/v1/ledger{asked}")).await?;
-            let mut table = table(["overruled", "document", "field", "value", "dot", "rule"]);
+            let mut table = table(["document", "field", "value", "dot", "rule", "what became of it"]);
             for item in items(&page) {
                 if output.json {
                     output.compact(item)?;
                 }
-                let mark = if item["overruled"] == true { "yes" } else { "" };
                 let field = |name: &str| text(&item[name]);
                 table.add_row([
-                    mark.into(),
                     field("document"),
                     field("field"),
                     item["value"].to_string(),
                     field("dot"),
                     field("rule"),
+                    field("says"),
                 ]);
             }
             if output.json { Ok(()) } else { output.line(table.to_string()) }
@@ -254,12 +262,95 @@ fn table<const N: usize>(head: [&str; N]) -> Table {
     table
 }
 
-/// A conflict's id is hexadecimal, but a dot holds a colon, and anything may be typed.
+/// Hexadecimal digits of a whole id.
+const ID_LEN: usize = 32;
+/// Fewer digits name too many conflicts to be meant.
+const PREFIX_LEN_MIN: usize = 4;
+/// Ids that are asked for, and named where a prefix names several.
+const CANDIDATES_MAX: usize = 8;
+
+/// Where a conflict is looked for by the beginning of its id.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Among {
+    /// Those that are.
+    Listed,
+    /// Those with a note: what somebody did about them.
+    Decided,
+}
+
+/// The id that its first digits name. The first place that knows any decides; what none knows is left as it is, for the
+/// node to say so. What is no beginning of an id, as a dot, is not looked for.
+pub(super) async fn whole(client: &Client, typed: &str, places: &[Among]) -> Result<String, Error> {
+    let is_hex = !typed.is_empty() && typed.bytes().all(|b| b.is_ascii_hexdigit());
+    if typed.is_empty() {
+        return Err(Error::Usage("the id is empty: `folkmoot conflicts ls` lists them".to_owned()));
+    }
+    if !is_hex || typed.len() >= ID_LEN {
+        return Ok(typed.to_owned());
+    }
+    if typed.len() < PREFIX_LEN_MIN {
+        let says = format!("`{typed}` is too short for an id: give at least {PREFIX_LEN_MIN} of its digits");
+        return Err(Error::Usage(says));
+    }
+    let prefix = typed.to_ascii_lowercase();
+    for place in places {
+        let found = candidates(client, &prefix, *place).await?;
+        match &found[..] {
+            [] => {}
+            [(id, _)] => return Ok(id.clone()),
+            several => return Err(Error::Usage(ambiguous(&prefix, several))),
+        }
+    }
+    Ok(prefix)
+}
+
+/// Ids that begin so, and what they are about; one more than are named.
+async fn candidates(client: &Client, prefix: &str, place: Among) -> Result<Vec<(String, String)>, Error> {
+    let limit = (CANDIDATES_MAX + 1).to_string();
+    let prefixed = |name: &'static str| [(name, Some(prefix.to_owned())), ("limit", Some(limit.clone()))];
+    let page: Value = match place {
+        // An id sorts right after its own beginning.
+        Among::Listed => client.read(&format!("/v1/conflicts{}", query(&prefixed("after")))).await?,
+        Among::Decided => client.read(&format!("/v1/docs/conflicts{}", query(&prefixed("prefix")))).await?,
+    };
+    let candidate = |item: &Value| {
+        let about = if matches!(place, Among::Listed) { item } else { &item["fields"] };
+        let field = if about["field"].is_null() { &about["rule"] } else { &about["field"] };
+        let id = item["id"].as_str().filter(|id| id.starts_with(prefix))?;
+        Some((id.to_owned(), format!("{} {}", text(&about["document"]), text(field))))
+    };
+    Ok(items(&page).filter_map(candidate).collect())
+}
+
+fn ambiguous(prefix: &str, several: &[(String, String)]) -> String {
+    let named = several.iter().take(CANDIDATES_MAX).map(|(id, about)| format!("\n  {id}  {about}"));
+    let more = if several.len() > CANDIDATES_MAX { "\n  and more" } else { "" };
+    format!("`{prefix}` begins several ids, give more digits:{}{more}", named.collect::<String>())
+}
+
+fn collection(name: &str) -> Result<String, String> {
+    check_collection(name).map(|()| name.to_owned())
+}
+
+/// A conflict's id is hexadecimal, but a dot holds slashes and a colon, and anything may be typed.
 fn escaped(id: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.:~".contains(&b);
-    id.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+    encode(id, false)
 }
 
 pub(super) fn whoever(by: Option<String>) -> String {
     by.or_else(|| std::env::var("USER").ok()).filter(|by| !by.is_empty()).unwrap_or_else(|| "cli".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_of_several_ids_names_them_and_not_too_many() {
+        let several: Vec<_> = (0..9).map(|n| (format!("4f2c{n}"), format!("vms/{n} host"))).collect();
+        let two = ambiguous("4f2c", &several[..2]);
+        assert_eq!(two, "`4f2c` begins several ids, give more digits:\n  4f2c0  vms/0 host\n  4f2c1  vms/1 host");
+        let many = ambiguous("4f2c", &several);
+        assert!(many.ends_with("vms/7 host\n  and more"), "{many}");
+    }
 }

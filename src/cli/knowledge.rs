@@ -37,7 +37,7 @@ enum KnowledgeCommand {
         #[arg(long)]
         source: Option<String>,
         /// 0 is a guess, 1 is certain [default: 1]
-        #[arg(long)]
+        #[arg(long, value_parser = confidence, allow_negative_numbers = true)]
         confidence: Option<f64>,
         /// How soon others should hear of it; larger is sooner
         #[arg(long, allow_hyphen_values = true)]
@@ -80,11 +80,11 @@ enum KnowledgeCommand {
     },
     /// List what this node found about items that came or changed since its start
     Findings {
-        /// Only those of this class: contradiction, duplicate, overlap
-        #[arg(long)]
+        /// Only those of this class
+        #[arg(long, value_parser = ["contradiction", "duplicate", "overlap"])]
         class: Option<String>,
         /// So many at most
-        #[arg(long, default_value_t = 100)]
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000))]
         limit: u64,
         #[command(flatten)]
         api: ApiArg,
@@ -95,10 +95,13 @@ pub async fn knowledge(args: KnowledgeArgs, output: Output) -> Result<(), Error>
     match args.command {
         KnowledgeCommand::Add { content, kind, source, confidence, urgency, priority, id, api } => {
             let client = api.client()?;
-            let item = json!({
-                "id": id, "type": kind, "content": content, "source": source, "confidence": confidence,
-                "urgency": urgency, "priority": priority,
+            let mut item = json!({
+                "id": id, "type": kind, "content": content, "source": source, "urgency": urgency, "priority": priority,
             });
+            // A null here would be taken for a NaN.
+            if let Some(confidence) = confidence {
+                item["confidence"] = confidence.into();
+            }
             let added: Value = client.parse(&client.post("/v1/knowledge", item).await?)?;
             output.either(&added, || added["id"].as_str().unwrap_or_default().to_owned())?;
             // Data is the id; what was found is a word about it.
@@ -141,6 +144,12 @@ pub async fn knowledge(args: KnowledgeArgs, output: Output) -> Result<(), Error>
     }
 }
 
+/// JSON has no NaN: one that was sent would arrive as nothing, and nothing means certain.
+fn confidence(text: &str) -> Result<f64, String> {
+    let refuse = || format!("`{text}` is no number from 0 to 1");
+    text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(refuse)
+}
+
 fn list(items: &Value) -> impl Iterator<Item = &Value> {
     items.as_array().into_iter().flatten()
 }
@@ -162,6 +171,12 @@ fn line(finding: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_confidence_is_a_number_from_0_to_1() {
+        assert_eq!(["0", "0.5", "1"].map(|text| confidence(text).is_ok()), [true; 3]);
+        assert_eq!(["NaN", "inf", "-inf", "-0.1", "1.01", "high", ""].map(|text| confidence(text).is_ok()), [false; 7]);
+    }
 
     #[test]
     fn a_finding_is_one_line_that_says_why() {

@@ -6,11 +6,13 @@ use clap::{Args, Subcommand};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::cli::client::{ApiArg, Body, Terms};
+use crate::cli::address::{Address, encode, query};
+use crate::cli::client::{ApiArg, Body, Client, Terms};
 use crate::cli::exit::Error;
 use crate::cli::output::Output;
+use crate::cli::problem::Problem;
 use crate::conflict::Policy;
-use crate::conflict::policy::Sample;
+use crate::conflict::sample::{Missed, Sample};
 
 /// Put policies in force, and try them first.
 ///
@@ -45,13 +47,15 @@ enum PolicyCommand {
     },
     /// Show a policy
     Show {
-        name: String,
+        #[arg(value_parser = name)]
+        name: Address,
         #[command(flatten)]
         api: ApiArg,
     },
     /// Put a policy in force at all nodes
     Put {
-        name: String,
+        #[arg(value_parser = name)]
+        name: Address,
         #[arg(value_name = "FILE")]
         file: PathBuf,
         #[command(flatten)]
@@ -59,7 +63,8 @@ enum PolicyCommand {
     },
     /// Take a policy out of force
     Rm {
-        name: String,
+        #[arg(value_parser = name)]
+        name: Address,
         #[command(flatten)]
         api: ApiArg,
     },
@@ -106,37 +111,80 @@ pub async fn policy(args: PolicyArgs, output: Output) -> Result<(), Error> {
             Ok(())
         }
         PolicyCommand::Show { name, api } => {
-            let policy: Value = api.client()?.read(&format!("/v1/policies/{name}")).await?;
+            let read = api.client()?.read(&path(&name)).await;
+            let policy: Value = read.map_err(|error| missing(error, name.id()))?;
             output.pretty(&policy)
         }
         PolicyCommand::Put { name, file, api } => {
             let (client, policy) = (api.client()?, read(&file)?);
-            let path = format!("/v1/policies/{name}");
-            let answer =
-                client.send(reqwest::Method::PUT, &path, Some(Body::json(json!(policy))), &Terms::default()).await?;
+            let answer = client
+                .send(reqwest::Method::PUT, &path(&name), Some(Body::json(json!(policy))), &Terms::default())
+                .await?;
             let receipt: Value = client.parse(&answer)?;
-            output.either(&receipt, || format!("policy {name} is in force: {} rules", policy.rules.len()))
+            output.either(&receipt, || format!("policy {} is in force: {} rules", name.id(), policy.rules.len()))
         }
         PolicyCommand::Rm { name, api } => {
             let client = api.client()?;
-            let receipt: Value = client.parse(&client.delete(&format!("/v1/docs/policies/{name}")).await?)?;
-            output.either(&receipt, || format!("policy {name} is out of force"))
+            let answer = client.delete(&name.path()).await.map_err(|error| missing(error, name.id()))?;
+            let receipt: Value = client.parse(&answer)?;
+            output.either(&receipt, || format!("policy {} is out of force", name.id()))
         }
         PolicyCommand::Test { policy, cases } => test(&policy, &cases, output),
         PolicyCommand::Preview { file, api } => {
             let (client, policy) = (api.client()?, read(&file)?);
-            let preview: Value = client.parse(&client.post("/v1/policies/preview", json!(policy)).await?)?;
-            let changed = preview["changed"].as_array().cloned().unwrap_or_default();
-            for change in &changed {
-                let (now, then) = (&change["now"], &change["then"]);
-                output.either(change, || {
-                    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-                    let by = |conflict: &Value| format!("{} by {}", conflict["value"], word(&conflict["resolver"]));
-                    format!("{} {}: {} now, {} then", word(&now["document"]), word(&now["field"]), by(now), by(then))
-                })?;
-            }
-            output.say(format!("{} of today's conflicts would stand otherwise", changed.len()));
-            Ok(())
+            preview(&client, &policy, output).await
+        }
+    }
+}
+
+/// A policy's name is the id of its document.
+fn name(text: &str) -> Result<Address, String> {
+    Address::new("policies", text)
+}
+
+fn path(name: &Address) -> String {
+    format!("/v1/policies/{}", encode(name.id(), false))
+}
+
+/// What a node says of a document that is missing, said of a policy.
+fn missing(error: Error, name: &str) -> Error {
+    match error {
+        Error::Refused(problem) if problem.status == 404 => Error::Refused(Problem {
+            title: "There is no such policy".to_owned(),
+            detail: format!("`{name}` is not in force: `folkmoot policy ls` lists those that are"),
+            ..problem
+        }),
+        other => other,
+    }
+}
+
+async fn preview(client: &Client, policy: &Policy, output: Output) -> Result<(), Error> {
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let stands = |conflict: &Value| {
+        let rule = conflict["policy"].as_str().and_then(|name| name.split_once('/')).map(|(_, rule)| rule);
+        let rule = rule.map_or_else(String::new, |rule| format!(", rule {rule}"));
+        format!("{} by {} ({}{rule})", conflict["value"], word(&conflict["resolver"]), word(&conflict["status"]))
+    };
+    let mut after = None;
+    loop {
+        let asked = query(&[("limit", Some("1000".to_owned())), ("after", after)]);
+        let page: Value = client.parse(&client.post(&format!("/v1/policies/preview{asked}"), json!(policy)).await?)?;
+        for change in page["changed"].as_array().into_iter().flatten() {
+            let (now, then) = (&change["now"], &change["then"]);
+            output.either(change, || {
+                format!(
+                    "{} {}: {} now, {} then",
+                    word(&now["document"]),
+                    word(&now["field"]),
+                    stands(now),
+                    stands(then)
+                )
+            })?;
+        }
+        after = page["next"].as_str().map(str::to_owned);
+        if after.is_none() {
+            output.say(format!("{} of {} conflicts would stand otherwise", page["count"], page["of"]));
+            return Ok(());
         }
     }
 }
@@ -154,16 +202,30 @@ fn test(policy: &Path, cases: &Path, output: Output) -> Result<(), Error> {
             let mark = if tried.passed { "ok" } else { "FAILED" };
             let value = tried.value.as_ref().map_or_else(|| tried.cause.clone().unwrap_or_default(), Value::to_string);
             let rule = tried.rule.as_deref().unwrap_or("no rule");
-            format!(
+            let mut line = format!(
                 "{mark:6} {} {}: {value} by {rule} ({})",
                 tried.document,
                 tried.field,
                 tried.resolver.unwrap_or("none")
-            )
+            );
+            for Missed { what, expected, came } in &tried.missed {
+                line.push_str(&format!(
+                    "\n         {what}: expected {}, came {}",
+                    named(what, expected),
+                    named(what, came)
+                ));
+            }
+            line
         })?;
     }
     output.say(format!("{} cases, {failed} failed", cases.cases.len()));
     if failed > 0 { Err(Error::Failed(format!("{failed} cases did not come out as expected"))) } else { Ok(()) }
+}
+
+/// What was expected, or came. No rule is written as an empty one.
+fn named(what: &str, value: &Value) -> String {
+    let none = value.is_null() || what == "rule" && value == "";
+    if none { "none".to_owned() } else { value.to_string() }
 }
 
 fn read(path: &Path) -> Result<Policy, Error> {

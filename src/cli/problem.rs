@@ -17,6 +17,9 @@ pub struct Problem {
     pub status: u16,
 }
 
+/// How the kinds begin that blame the form of what was sent.
+const MALFORMED: &str = "urn:folkmoot:problem:bad-";
+
 impl Problem {
     /// Reads a refusal. A body that is no problem document (a proxy's page, say) is quoted, cut short.
     pub fn parse(status: u16, body: &[u8]) -> Self {
@@ -38,6 +41,8 @@ impl Problem {
             404 => 4,
             409 | 412 => 5,
             503 if self.kind.ends_with("no_quorum") || self.kind.ends_with("no-quorum") => 7,
+            // What was typed, or a file named there, is malformed: whoever notices, it is a usage error.
+            _ if self.kind.starts_with(MALFORMED) => 2,
             _ => 1,
         }
     }
@@ -72,6 +77,11 @@ mod tests {
         assert_eq!(code(503, "urn:folkmoot:no_quorum"), 7);
         assert_eq!(code(503, "urn:folkmoot:behind"), 1);
         assert_eq!(code(422, "x"), 1);
+        assert_eq!(code(422, "urn:folkmoot:problem:does-not-fit"), 1);
+        assert_eq!(
+            (code(400, "urn:folkmoot:problem:bad-parameter"), code(422, "urn:folkmoot:problem:bad-policy")),
+            (2, 2)
+        );
     }
 
     #[test]

@@ -204,6 +204,11 @@ impl Process {
         Some((status, last_words(&self.log)))
     }
 
+    /// Whether it was not yet seen to have ended.
+    pub fn runs(&self) -> bool {
+        self.id().is_some()
+    }
+
     /// `None` once it was seen to have ended.
     pub fn id(&self) -> Option<u32> {
         self.child.id()

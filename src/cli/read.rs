@@ -61,10 +61,23 @@ pub async fn get(args: GetArgs, output: Output) -> Result<(), Error> {
     }
     let document: Document = client.parse(&answer)?;
     for (field, siblings) in &document.siblings {
-        let values: Vec<String> = siblings.as_array().into_iter().flatten().map(|s| s["value"].to_string()).collect();
-        output.say(format!("{field} was written concurrently: {}", values.join(", ")));
+        if let Some(values) = disagreeing(siblings) {
+            output.say(format!("{field} was written concurrently: {}", values.join(", ")));
+        }
     }
     output.pretty(&document.fields)
+}
+
+/// The values of siblings, each once; `None` where all say the same.
+fn disagreeing(siblings: &Value) -> Option<Vec<String>> {
+    let mut values: Vec<String> = Vec::new();
+    for sibling in siblings.as_array().into_iter().flatten() {
+        let value = sibling["value"].to_string();
+        if !values.contains(&value) {
+            values.push(value);
+        }
+    }
+    (values.len() > 1).then_some(values)
 }
 
 /// List the documents of a collection, in the order of their ids.
@@ -166,5 +179,19 @@ impl Pages {
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn siblings_that_say_the_same_are_not_told() {
+        let siblings = |values: &[Value]| Value::from_iter(values.iter().map(|value| json!({ "value": value })));
+        assert_eq!(disagreeing(&siblings(&[json!("a"), json!("a")])), None);
+        let told = disagreeing(&siblings(&[json!("a"), json!(1), json!("a")]));
+        assert_eq!(told, Some(vec!["\"a\"".to_owned(), "1".to_owned()]));
     }
 }

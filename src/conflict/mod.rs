@@ -23,6 +23,7 @@ pub mod merging;
 pub mod policies;
 pub mod policy;
 pub mod resolver;
+pub mod sample;
 pub mod text;
 pub mod variables;
 

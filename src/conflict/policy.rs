@@ -16,17 +16,14 @@
 //! none fits, the schema does. `when` is a CEL expression over `collection`, `id`, `field`, `doc`, `siblings`, `base`,
 //! `score` and `members`; a `when` that fails fits nothing, and says so in the conflict.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use super::case::{Asked, Case, Customs, Verdict};
-use super::detect::score;
 use super::expression::Expression;
 use super::merge::Rules;
-use super::policies::Policies;
-use super::resolver::{VALUE_SEES, resolve};
+use super::resolver::{VALUE_SEES, may_wait};
 use crate::crdt::Resolver;
-use crate::document::Sibling;
+use crate::document::address::check_collection;
 use crate::document::schema::{Named, SchemaError, from_toml, json_error};
 use crate::document::settings::{Criterion, EXPRESSION_BYTES_MAX, Settings};
 
@@ -36,9 +33,6 @@ pub const RULES_MAX: usize = 64;
 /// What a `when` sees.
 pub(super) const CONDITION_SEES: &[&str] =
     &["collection", "id", "field", "doc", "siblings", "base", "score", "members"];
-
-/// Siblings of a sample that are looked at.
-const SIBLINGS_MAX: usize = 64;
 
 /// A policy as it is written. Holding one means that it was checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,13 +107,15 @@ impl Policy {
 
     fn check(&self, text: &str) -> Result<(), SchemaError> {
         let at = |what: &str, cause: String| {
-            let line = text.lines().position(|line| line.contains(what)).map_or(1, |line| line + 1);
+            let written = text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with('#'));
+            let line = written.into_iter().find(|(_, line)| line.contains(what)).map_or(1, |(line, _)| line + 1);
             SchemaError { line, column: 1, cause }
         };
         if self.rules.len() > RULES_MAX {
             return Err(at("[[rules]]", format!("a policy takes at most {RULES_MAX} rules")));
         }
         for rule in &self.rules {
+            rule.check().map_err(|(what, cause)| at(&what, format!("rule `{}`: {cause}", rule.name)))?;
             let when = rule.when.iter().map(|text| (text, CONDITION_SEES));
             let expr = rule.settings.expr.iter().map(|text| (text, VALUE_SEES));
             for (expression, sees) in when.chain(expr) {
@@ -136,108 +132,34 @@ impl Policy {
     }
 }
 
-/// A conflict made up to try a policy on, and what ought to come of it.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Sample {
-    /// `collection/id`.
-    pub document: String,
-    pub field: String,
-    /// The values of the siblings, the newest first; at least two.
-    pub siblings: Vec<Json>,
-    #[serde(default)]
-    pub base: Option<Json>,
-    /// The other fields.
-    #[serde(default)]
-    pub fields: serde_json::Map<String, Json>,
-    /// The value that ought to come out; whatever comes out passes where it is left out.
-    #[serde(default)]
-    pub expect: Option<Json>,
-    /// The rule that ought to fit; empty where none ought to.
-    #[serde(default)]
-    pub rule: Option<String>,
-    /// The resolver that ought to settle it, or to wait for somebody.
-    #[serde(default, deserialize_with = "named")]
-    pub resolver: Option<Resolver>,
-}
-
-fn named<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Resolver>, D::Error> {
-    Option::<Named<Resolver>>::deserialize(deserializer).map(|named| named.map(|named| named.0))
-}
-
-/// What a policy made of a sample.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Tried {
-    pub document: String,
-    pub field: String,
-    /// `None`: no rule fits.
-    pub rule: Option<String>,
-    pub resolver: Option<&'static str>,
-    pub value: Option<Json>,
-    /// Why there is no value, or which conditions failed.
-    pub cause: Option<String>,
-    pub passed: bool,
-}
-
-impl Policy {
-    /// Tries the policy on a conflict that is not there, with no invariants in force.
-    pub fn try_on(&self, sample: &Sample) -> Tried {
-        let sibling = |(n, value): (usize, &Json)| Sibling {
-            value: value.clone(),
-            dot: format!("sample:{n}"),
-            replica: format!("sample-{n}"),
-            at: 1_000_000 - n as u64,
-            base: sample.base.clone(),
-        };
-        let siblings: Vec<Sibling> = sample.siblings.iter().take(SIBLINGS_MAX).enumerate().map(sibling).collect();
-        let mut fields = sample.fields.clone();
-        fields.insert(sample.field.clone(), sample.siblings.first().cloned().unwrap_or(Json::Null));
-        let customs = Customs::default();
-        if siblings.len() < 2 {
-            return Tried {
-                document: sample.document.clone(),
-                field: sample.field.clone(),
-                rule: None,
-                resolver: None,
-                value: None,
-                cause: Some("a conflict has two siblings or more".to_owned()),
-                passed: false,
-            };
+impl Rule {
+    /// What would never do what it seems to say: the text to find its line by, and the cause.
+    fn check(&self) -> Result<(), (String, String)> {
+        for name in &self.collections {
+            let refuse =
+                |_| format!("`collections` takes names as they are, and `{name}` is none: name each, or none for all");
+            check_collection(name).map_err(|error| (format!("\"{name}\""), refuse(error)))?;
         }
-        let case = Case {
-            document: &sample.document,
-            field: &sample.field,
-            siblings: &siblings,
-            fields: &fields,
-            holds: &|_| Ok(()),
-            customs: &customs,
-            asks: Asked::default(),
-        };
-        let mut policies = Policies::default();
-        policies.put("tried", self.clone());
-        let (choice, mut failed) = policies.choose(&case, score(&case, 1, false));
-        let done = choice.map(|choice| (choice.rule.to_owned(), resolve(&case, choice.resolver, choice.prepared)));
-        let (value, cause) = match done.as_ref().map(|(_, resolved)| &resolved.verdict) {
-            Some(Verdict::Settled(value) | Verdict::Merged(value, _)) => (Some(value.clone()), None),
-            Some(Verdict::Unable(cause)) => (None, Some(cause.clone())),
-            Some(Verdict::Waits(_)) => (None, Some("it waits for somebody".to_owned())),
-            None => (None, Some("no rule fits".to_owned())),
-        };
-        failed.extend(done.iter().flat_map(|(_, resolved)| resolved.unable.iter().cloned()));
-        let rule = done.as_ref().map(|(rule, _)| rule.clone());
-        let as_expected = sample.expect.is_none() || sample.expect == value;
-        let by_rule = sample.rule.as_ref().is_none_or(|wanted| wanted == rule.as_deref().unwrap_or_default());
-        let resolver = done.as_ref().map(|(_, resolved)| resolved.resolver);
-        let by_resolver = sample.resolver.is_none_or(|wanted| Some(wanted) == resolver);
-        Tried {
-            document: sample.document.clone(),
-            field: sample.field.clone(),
-            resolver: resolver.map(Resolver::name),
-            rule,
-            value,
-            cause: cause.or_else(|| failed.first().cloned()),
-            passed: as_expected && by_rule && by_resolver,
+        for pattern in &self.fields {
+            if let Some((start, _)) = pattern.split_once('*').filter(|(_, rest)| !rest.is_empty()) {
+                let cause = format!(
+                    "the field pattern `{pattern}` has `*` before its end, where it would stand for nothing: write \
+                     `{start}*`, or name the fields one by one"
+                );
+                return Err((format!("\"{pattern}\""), cause));
+            }
         }
+        if self.escalate.is_some() && !may_wait(self.resolver, &self.settings) {
+            let chain = std::iter::once(self.resolver).chain(self.settings.fallback.iter().copied());
+            let chain: Vec<_> = chain.map(Resolver::name).collect();
+            let cause = format!(
+                "`escalate` is for what waits, and {} always settles: leave `escalate` out, or name a resolver or a \
+                 fallback that may wait, as `manual` does",
+                chain.join(", then ")
+            );
+            return Err(("escalate".to_owned(), cause));
+        }
+        Ok(())
     }
 }
 
@@ -324,6 +246,35 @@ resolver = \"first_writer\"
         assert_eq!(policy.rules[0].escalate, Some(Escalate { to: To::Freeze, after_ms: 60_000 }));
         assert_eq!(Policy::parse(&json!(policy).to_string()), Ok(policy));
         assert!(Policy::parse(&text.replace("freeze", "burn")).unwrap_err().cause.contains("burn"));
+    }
+
+    #[test]
+    fn a_star_stands_at_the_end_of_a_field_pattern_and_nowhere_else() {
+        for pattern in ["power_*state", "*_state", "power_**"] {
+            let error = Policy::parse(&TEXT.replace("power_*", pattern)).unwrap_err();
+            assert_eq!(error.line, 4, "{error}");
+            assert!(error.cause.contains("one by one"), "{error}");
+        }
+        assert!(Policy::parse(&TEXT.replace("power_*", "*")).is_ok());
+        let error = Policy::parse(&TEXT.replace("\"vms\"", "\"vm*\"")).unwrap_err();
+        assert_eq!((error.line, error.cause.contains("`vm*`")), (3, true), "{error}");
+    }
+
+    #[test]
+    fn what_always_settles_is_not_escalated() {
+        let rule = |resolver: &str| {
+            let escalate = "escalate = { to = \"manual\", after_ms = 1 }";
+            Policy::parse(&format!("[[rules]]\nname = \"r\"\nresolver = {resolver}\n{escalate}"))
+        };
+        for settles in ["\"last_writer\"", "\"max\"", "\"discard\"\nfallback = [\"last_writer\", \"manual\"]"] {
+            let error = rule(settles).unwrap_err();
+            assert!(error.cause.contains("always settles") && error.line >= 4, "{error}");
+        }
+        for waits in
+            ["\"manual\"", "\"advisor\"\nfallback = [\"max\"]", "\"three_way\"", "\"discard\"\nfallback = [\"vote\"]"]
+        {
+            assert!(rule(waits).is_ok(), "{waits}");
+        }
     }
 
     #[test]

@@ -67,6 +67,32 @@ pub fn resolve(case: &Case<'_>, resolver: Resolver, prepared: &Prepared) -> Reso
     Resolved { resolver, verdict, unable }
 }
 
+/// Whether anything may come to wait under a resolver and its fallbacks: for whom it names, or because none of them can.
+pub fn may_wait(resolver: Resolver, settings: &Settings) -> bool {
+    for resolver in std::iter::once(resolver).chain(settings.fallback.iter().copied()) {
+        match resolver {
+            Resolver::LastWriter
+            | Resolver::FirstWriter
+            | Resolver::KeepAll
+            | Resolver::Max
+            | Resolver::Min
+            | Resolver::Union
+            | Resolver::Priority
+            | Resolver::Prioritize => return false,
+            Resolver::Vote | Resolver::Advisor | Resolver::Manual => return true,
+            // Without a value before, a common shape or a function they are unable: then the next is asked.
+            Resolver::DeepMerge
+            | Resolver::Discard
+            | Resolver::ThreeWay
+            | Resolver::Text
+            | Resolver::Rollback
+            | Resolver::Expr
+            | Resolver::Custom => {}
+        }
+    }
+    true
+}
+
 /// Tries one resolver, without its fallbacks.
 pub fn resolve_with(case: &Case<'_>, resolver: Resolver, prepared: &Prepared) -> Verdict {
     let settings = &prepared.settings;

@@ -6,10 +6,11 @@
 //!
 //! Row: key `ledger/` and the number, big-endian; value: a version byte, then the entry.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use crate::crdt::{FieldKind, Resolver};
 use crate::document::codec::{DecodeError, FORMAT_VERSION, decode_serde, encode_serde};
 
 /// Entries kept. At 1 KB each, 64 MB of memory and of disk; the bytes are bounded beside.
@@ -41,10 +42,62 @@ pub struct Entry {
     pub policy: Option<String>,
 }
 
+/// What became of a value that had rivals, as this node saw it then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is what readers saw.
+    Stood,
+    /// Readers saw all of them.
+    Kept,
+    /// Readers saw one value made of all; a merge lists in its conflict what it left out.
+    Merged,
+    /// Readers saw another.
+    Overruled,
+}
+
+impl Outcome {
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Stood => "stood",
+            Outcome::Kept => "kept",
+            Outcome::Merged => "merged",
+            Outcome::Overruled => "overruled",
+        }
+    }
+}
+
 impl Entry {
-    /// Whether readers saw another value.
-    pub fn is_overruled(&self) -> bool {
-        self.winner.as_deref() != Some(&self.dot)
+    fn outcome(&self) -> Outcome {
+        if self.winner.as_deref() == Some(&self.dot) {
+            return Outcome::Stood;
+        }
+        // A multi-value register has a last writer too, and readers see the others beside it.
+        if self.rule == FieldKind::Mv.name() {
+            return Outcome::Kept;
+        }
+        match (self.rule.parse(), &self.winner) {
+            (Ok(Resolver::KeepAll), _) => Outcome::Kept,
+            // Whatever it comes to holds every element, also where it equals one of the values.
+            (Ok(Resolver::Union), _) => Outcome::Merged,
+            (Ok(Resolver::DeepMerge | Resolver::ThreeWay | Resolver::Text | Resolver::Advisor), None) => {
+                Outcome::Merged
+            }
+            _ => Outcome::Overruled,
+        }
+    }
+
+    /// The outcome in words.
+    fn told(&self) -> String {
+        match (self.outcome(), &self.winner, self.rule.parse()) {
+            (Outcome::Stood, ..) => "stood".to_owned(),
+            (Outcome::Kept, ..) => "kept beside others".to_owned(),
+            (Outcome::Merged, ..) => "merged with others".to_owned(),
+            (Outcome::Overruled, Some(winner), _) => format!("overruled by {winner}"),
+            (Outcome::Overruled, None, Ok(Resolver::Discard | Resolver::Rollback)) => {
+                "overruled by the value before".to_owned()
+            }
+            (Outcome::Overruled, None, _) => format!("overruled by what {} made of them", self.rule),
+        }
     }
 }
 
@@ -60,8 +113,8 @@ pub struct Ledger {
     entries: VecDeque<(u64, Entry)>,
     next: u64,
     bytes: usize,
-    /// The dots of the entries, with the cells they are of: each is entered once.
-    known: BTreeSet<(String, String)>,
+    /// The numbers of the entries by their dots and the fields they are of: each is entered once.
+    known: BTreeMap<(String, String), u64>,
 }
 
 impl Ledger {
@@ -78,7 +131,7 @@ impl Ledger {
     }
 
     pub fn knows(&self, dot: &str, field: &str) -> bool {
-        self.known.contains(&(dot.to_owned(), field.to_owned()))
+        self.known.contains_key(&(dot.to_owned(), field.to_owned()))
     }
 
     /// Enters a value, unless it is there.
@@ -115,6 +168,17 @@ impl Ledger {
         self.entries.iter().rev().map(|(number, entry)| (*number, entry))
     }
 
+    /// What became of a value, and the same in words.
+    pub fn outcome(&self, entry: &Entry) -> (Outcome, String) {
+        let of_winner = |winner: &String| self.get(*self.known.get(&(winner.clone(), entry.field.clone()))?);
+        match (entry.outcome(), entry.winner.as_ref()) {
+            (Outcome::Overruled, Some(winner)) if of_winner(winner).is_some_and(|other| other.value == entry.value) => {
+                (Outcome::Stood, format!("stood: {winner} says the same"))
+            }
+            (outcome, _) => (outcome, entry.told()),
+        }
+    }
+
     /// The entry with this number.
     pub fn get(&self, number: u64) -> Option<&Entry> {
         let at = self.entries.binary_search_by_key(&number, |(number, _)| *number).ok()?;
@@ -124,7 +188,7 @@ impl Ledger {
     fn keep(&mut self, number: u64, entry: Entry) {
         self.next = number + 1;
         self.bytes += entry.value.len();
-        self.known.insert((entry.dot.clone(), entry.field.clone()));
+        self.known.insert((entry.dot.clone(), entry.field.clone()), number);
         self.entries.push_back((number, entry));
     }
 }
@@ -173,9 +237,45 @@ mod tests {
         rows.put.iter().for_each(|(key, row)| read.load(key, row).unwrap());
         assert_eq!(read.iter().collect::<Vec<_>>(), ledger.iter().collect::<Vec<_>>());
         assert_eq!(read.get(0), Some(&entry(1, "\"a\"")));
-        assert!(read.get(0).unwrap().is_overruled() && !read.get(1).unwrap().is_overruled());
+        assert_eq!(
+            (read.get(0).map(Entry::outcome), read.get(1).map(Entry::outcome)),
+            (Some(Outcome::Overruled), Some(Outcome::Stood))
+        );
         assert!(read.load(b"ledger/x", &rows.put[0].1).is_err());
         assert!(read.load(&rows.put[0].0, &rows.put[0].1[..9]).is_err());
+    }
+
+    #[test]
+    fn what_readers_saw_beside_others_or_within_another_value_was_not_overruled() {
+        let told = |rule: &str, winner: Option<&str>| {
+            Entry { rule: rule.into(), winner: winner.map(str::to_owned), ..entry(1, "1") }.told()
+        };
+        for (rule, winner, words) in [
+            ("keep_all", None, "kept beside others"),
+            ("mv", Some("r:7"), "kept beside others"),
+            ("union", None, "merged with others"),
+            ("union", Some("r:7"), "merged with others"),
+            ("three_way", None, "merged with others"),
+            ("three_way", Some("r:7"), "overruled by r:7"),
+            ("discard", None, "overruled by the value before"),
+            ("expr", None, "overruled by what expr made of them"),
+            ("lww", Some("r:7"), "overruled by r:7"),
+            ("max", Some("r:1"), "stood"),
+        ] {
+            assert_eq!(told(rule, winner), words, "{rule} {winner:?}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_the_winner_says_too_was_not_overruled() {
+        let (mut ledger, mut rows) = (Ledger::default(), Rows::default());
+        for (n, value) in [(1, "\"a\""), (2, "\"b\""), (7, "\"a\"")] {
+            ledger.enter(entry(n, value), &mut rows);
+        }
+        let outcome = |number| ledger.get(number).map(|entry| ledger.outcome(entry));
+        assert_eq!(outcome(0), Some((Outcome::Stood, "stood: r:7 says the same".to_owned())));
+        assert_eq!(outcome(1), Some((Outcome::Overruled, "overruled by r:7".to_owned())));
+        assert_eq!(outcome(2), Some((Outcome::Stood, "stood".to_owned())));
     }
 
     #[test]

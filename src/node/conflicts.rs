@@ -10,7 +10,7 @@ use crate::conflict::{Conflict, Judge, Policy, Status, Verdict};
 use crate::crdt::{FieldKind, Resolver};
 use crate::document::{Address, AddressError, Edit, Sibling};
 use crate::engine::Replica;
-use crate::history::ledger::Entry;
+use crate::history::ledger::{Entry, Outcome};
 
 use crate::conflict::merge::SIDES_MAX;
 use crate::engine::conflicts::SYSTEM;
@@ -43,6 +43,8 @@ pub enum Resolution {
 pub enum ResolveError {
     #[error("there is no conflict {0} here: it may have been settled meanwhile, or its documents have changed")]
     NotFound(String),
+    #[error("the conflict {id} is over: {told}. The note conflicts/{id} tells all of it")]
+    Over { id: String, told: String },
     #[error("no sibling has the dot {dot}: the conflict has {known}")]
     NoSuchSibling { dot: String, known: String },
     #[error("{resolver} does not settle this conflict: {cause}")]
@@ -94,6 +96,29 @@ pub struct Previewed {
     pub then: Conflict,
 }
 
+/// What a policy would change, a page of it.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Preview {
+    /// In the order of ids.
+    pub changed: Vec<Previewed>,
+    /// How many would stand otherwise, on all pages.
+    pub count: usize,
+    /// How many there are that a policy may settle.
+    pub of: usize,
+    /// The id to go on after.
+    pub next: Option<String>,
+}
+
+/// A value that stood beside others, and what became of it.
+#[derive(Debug, Clone)]
+pub struct Rival {
+    pub number: u64,
+    pub entry: Entry,
+    pub outcome: Outcome,
+    /// The outcome in words.
+    pub told: String,
+}
+
 impl Node {
     /// Conflicts in the order of their ids, at most `limit`, and the id to go on after.
     pub fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> (Vec<Conflict>, Option<String>) {
@@ -111,14 +136,27 @@ impl Node {
         self.inner.replica.read().conflicts().get(id).cloned()
     }
 
-    /// Values that others overruled, as this node saw it, the newest first.
-    pub fn ledger(&self, document: Option<&str>, before: Option<u64>, limit: usize) -> Vec<(u64, Entry)> {
+    /// Values that stood beside others, as this node saw it, the newest first.
+    pub fn ledger(&self, document: Option<&str>, before: Option<u64>, limit: usize) -> Vec<Rival> {
         let replica = self.inner.replica.read();
-        let entries = replica.conflicts().ledger().iter();
-        let asked = entries.filter(|(number, entry)| {
+        let ledger = replica.conflicts().ledger();
+        let asked = ledger.iter().filter(|(number, entry)| {
             before.is_none_or(|before| *number < before) && document.is_none_or(|document| entry.document == document)
         });
-        asked.take(limit).map(|(number, entry)| (number, entry.clone())).collect()
+        let rival = |(number, entry): (u64, &Entry)| {
+            let (outcome, told) = ledger.outcome(entry);
+            Rival { number, entry: entry.clone(), outcome, told }
+        };
+        asked.take(limit).map(rival).collect()
+    }
+
+    /// Why no conflict with this id is listed: it is over, where a note says what became of it, or it never was.
+    pub fn missing_conflict(&self, id: &str) -> ResolveError {
+        let note = Address::new(COLLECTION, id).ok().and_then(|address| self.read(&address).document);
+        match note.and_then(|shown| ended(&shown.view.fields)) {
+            Some(told) => ResolveError::Over { id: id.to_owned(), told },
+            None => ResolveError::NotFound(id.to_owned()),
+        }
     }
 
     /// Settles a conflict. With `preview` nothing is written.
@@ -130,12 +168,18 @@ impl Node {
         preview: bool,
         durability: Durability,
     ) -> Result<Resolved, ResolveError> {
-        let (conflict, value, etag, contested) = {
+        // All of one moment: the tag must be that of the document whose siblings were chosen from.
+        let found = {
             let replica = self.inner.replica.read();
-            let conflict = replica.conflicts().get(id).cloned().ok_or_else(|| ResolveError::NotFound(id.to_owned()))?;
-            let value = chosen(&replica, &conflict, resolution)?;
-            (conflict.clone(), value, etag_of(&replica, &conflict.document), contested(&replica, &conflict.document))
+            let read = |conflict: Conflict| {
+                let value = chosen(&replica, &conflict, resolution)?;
+                let (etag, contested) =
+                    (etag_of(&replica, &conflict.document), contested(&replica, &conflict.document));
+                Ok::<_, ResolveError>((conflict, value, etag, contested))
+            };
+            replica.conflicts().get(id).cloned().map(read)
         };
+        let (conflict, value, etag, contested) = found.ok_or_else(|| self.missing_conflict(id))??;
         if preview {
             return Ok(Resolved { conflict, value, receipt: None });
         }
@@ -212,10 +256,39 @@ impl Node {
         replica.policies().iter().map(owned).collect()
     }
 
-    /// Today's conflicts that would stand otherwise under this policy.
-    pub fn preview(&self, policy: Policy) -> Vec<Previewed> {
-        let pairs = self.inner.replica.read().preview(policy);
-        pairs.into_iter().map(|(now, then)| Previewed { now, then }).collect()
+    /// Rules of all policies but this one.
+    pub fn rules_beside(&self, policy: &str) -> usize {
+        self.inner.replica.read().policies().rules_beside(policy)
+    }
+
+    /// Today's conflicts that would stand otherwise under this policy, were it asked first: under another rule or
+    /// resolver, with another value or status. At most `limit` of those after the id `after`.
+    pub fn preview(&self, policy: Policy, after: Option<&str>, limit: usize) -> Preview {
+        let replica = self.inner.replica.read();
+        let may_settle = |conflict: &&Conflict| {
+            !conflict.siblings.is_empty() && !SYSTEM.contains(&conflict.document.split('/').next().unwrap_or_default())
+        };
+        let of = replica.conflicts().within().filter(may_settle).count();
+        let versions: Vec<String> =
+            replica.policies().iter().map(|(name, version, _)| format!("{name}@{version}/")).collect();
+        let mut changed: Vec<Previewed> = Vec::new();
+        for (now, mut then) in replica.preview(policy) {
+            // What waited too long was handed on by a note, which the other policy would find there too.
+            if let (Some(to), Some(_)) = (now.escalated, then.escalate) {
+                then.escalate(to);
+            }
+            if differ(&now, &then, &versions) {
+                changed.push(Previewed { now, then });
+            }
+        }
+        drop(replica);
+        changed.sort_by(|a, b| a.now.id.cmp(&b.now.id));
+        let count = changed.len();
+        changed.retain(|pair| after.is_none_or(|after| pair.now.id.as_str() > after));
+        let more = changed.len() > limit;
+        changed.truncate(limit);
+        let next = changed.last().filter(|_| more).map(|last| last.now.id.clone());
+        Preview { changed, count, of, next }
     }
 
     /// The value to bring back: of a conflict that is, else of a person's decision, else of the ledger.
@@ -286,6 +359,36 @@ impl Node {
         let if_match = etag.map(|tag| IfMatch::Tags(vec![tag]));
         let body = WriteBody::Edits(unset.into_iter().chain([edit]).collect());
         Ok(DocumentWrite { address, body, if_match, create_only: false, missing: Missing::Refuse })
+    }
+}
+
+/// Whether what people would notice of a conflict differs. `versions` begin the names of rules that are in force; the rule
+/// of a policy that is tried has its policy's version alone.
+fn differ(now: &Conflict, then: &Conflict, versions: &[String]) -> bool {
+    let in_force =
+        |rule: &str| versions.iter().find_map(|version| rule.strip_prefix(version.as_str())).map(str::to_owned);
+    let tried =
+        |rule: &str| rule.strip_prefix('@').and_then(|rule| rule.split_once('/')).map(|(_, rule)| rule.to_owned());
+    let rule = |conflict: &Conflict| conflict.policy.as_deref().and_then(|rule| tried(rule).or_else(|| in_force(rule)));
+    (now.resolver, now.status, &now.value, rule(now)) != (then.resolver, then.status, &then.value, rule(then))
+}
+
+/// What a note says became of its conflict. Anybody may write a note: what it holds is shown as JSON, and shortened.
+fn ended(fields: &Map<String, Json>) -> Option<String> {
+    let shown = |key: &str| fields.get(key).map(shortened);
+    let by = shown("by").map_or_else(String::new, |by| format!(" by {by}"));
+    let value = shown("value").map_or_else(String::new, |value| format!(", with {value}"));
+    match fields.get("status")?.as_str()? {
+        "resolved" => Some(format!("it was resolved{by}{value}")),
+        "reopened" => {
+            let by = shown("reopened_by").map_or_else(String::new, |by| format!(" by {by}"));
+            Some(format!("it was opened again{by}, as a new conflict that the list names"))
+        }
+        "escalated" => {
+            let to = shown("to").map_or_else(String::new, |to| format!(" to {to}"));
+            Some(format!("it was escalated{to}, and its field was written since"))
+        }
+        other => Some(format!("its status is {}{by}{value}", shortened(&other.into()))),
     }
 }
 

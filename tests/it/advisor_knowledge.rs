@@ -92,7 +92,7 @@ async fn what_one_node_learns_from_decisions_settles_and_suggests_at_every_node(
     assert_eq!((&told["advice"], &told["version"]), (&json!("max"), &json!(1)), "{told}");
     assert_eq!(told["case"]["habit"], json!({ "max": 1.0 }), "the habit comes with the model: {told}");
     assert!(at(there, &["advisor", "explain", id]).await.ok().starts_with("max, "));
-    at(there, &["advisor", "explain", "00"]).await.failed(4);
+    at(there, &["advisor", "explain", "nobody"]).await.failed(4);
 
     declare(there, json!({ "type": "contested", "resolver": "advisor" })).await;
     cluster.agree().await;

@@ -6,25 +6,25 @@ use serde_json::{Value, json};
 
 use crate::harness::{Cluster, Ended, Http, run, until};
 
-const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 /// Two writers: the first of these nodes writes first.
-const WEST: usize = 0;
-const EAST: usize = 2;
+pub(crate) const WEST: usize = 0;
+pub(crate) const EAST: usize = 2;
 
 /// Three nodes and a network to cut.
-struct World(Cluster);
+pub(crate) struct World(pub(crate) Cluster);
 
 impl World {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self(Cluster::start(3).await)
     }
 
-    fn http(&self, node: usize) -> &Http {
+    pub(crate) fn http(&self, node: usize) -> &Http {
         &self.0[node].http
     }
 
-    async fn schema(&self, collection: &str, text: &str) {
+    pub(crate) async fn schema(&self, collection: &str, text: &str) {
         put_text(self.http(WEST), &format!("/v1/schemas/{collection}"), text).await.ok();
     }
 
@@ -33,13 +33,13 @@ impl World {
         self.0.partition(&[&[0, 1], &[2]]).await;
     }
 
-    async fn heal(&self) {
+    pub(crate) async fn heal(&self) {
         self.0.heal().await;
         self.0.agree().await;
     }
 
     /// Both sides write, the east later.
-    async fn both(&self, writes: &[(&str, Value, Value)]) {
+    pub(crate) async fn both(&self, writes: &[(&str, Value, Value)]) {
         self.cut().await;
         for (document, west, _) in writes {
             merge(self.http(WEST), document, west.clone()).await;
@@ -52,13 +52,13 @@ impl World {
     }
 
     /// The one conflict of a document, which all nodes must list alike.
-    async fn conflict(&self, document: &str) -> Value {
+    pub(crate) async fn conflict(&self, document: &str) -> Value {
         let mut found = self.conflicts_of(document).await;
         assert_eq!(found.len(), 1, "{found:?}");
         found.remove(0)
     }
 
-    async fn conflicts_of(&self, document: &str) -> Vec<Value> {
+    pub(crate) async fn conflicts_of(&self, document: &str) -> Vec<Value> {
         let of = async |node: usize| {
             let mut listed = listed(self.http(node), "").await;
             listed.retain(|conflict| conflict["document"] == document);
@@ -71,16 +71,16 @@ impl World {
         here
     }
 
-    async fn post(&self, node: usize, path: &str, body: Value) -> Value {
+    pub(crate) async fn post(&self, node: usize, path: &str, body: Value) -> Value {
         self.http(node).ask("POST", path, &[], body).await.ok()
     }
 
-    async fn cli(&self, args: &[&str]) -> Ended {
+    pub(crate) async fn cli(&self, args: &[&str]) -> Ended {
         run(&[args, &["--api", &self.0[1].ready.api]].concat(), LIMIT).await
     }
 
     /// What every node reads in a field.
-    async fn reads(&self, document: &str, field: &str) -> Value {
+    pub(crate) async fn reads(&self, document: &str, field: &str) -> Value {
         self.0.agree().await;
         let shown = self.http(0).fields(document).await[field].take();
         for node in [1, 2] {
@@ -90,12 +90,12 @@ impl World {
     }
 }
 
-async fn listed(http: &Http, query: &str) -> Vec<Value> {
+pub(crate) async fn listed(http: &Http, query: &str) -> Vec<Value> {
     let page = http.get(&format!("/v1/conflicts?limit=1000{query}")).await.ok();
     page["items"].as_array().unwrap().clone()
 }
 
-async fn put_text(http: &Http, path: &str, text: &str) -> crate::harness::Reply {
+pub(crate) async fn put_text(http: &Http, path: &str, text: &str) -> crate::harness::Reply {
     http.send("PUT", path, &[("content-type", "application/toml")], text.to_owned()).await.unwrap()
 }
 
@@ -111,11 +111,11 @@ async fn next_millisecond() {
     until("the next millisecond", LIMIT, async || if now() > before { Ok(()) } else { Err(before.to_string()) }).await;
 }
 
-fn dot(conflict: &Value, sibling: usize) -> String {
+pub(crate) fn dot(conflict: &Value, sibling: usize) -> String {
     conflict["siblings"][sibling]["dot"].as_str().unwrap().to_owned()
 }
 
-fn id(conflict: &Value) -> &str {
+pub(crate) fn id(conflict: &Value) -> &str {
     conflict["id"].as_str().unwrap()
 }
 
@@ -123,7 +123,7 @@ fn values(siblings: &Value) -> Vec<&Value> {
     siblings.as_array().unwrap().iter().map(|sibling| &sibling["value"]).collect()
 }
 
-const MANUAL: &str = "[fields.f]\ntype = \"contested\"\nresolver = \"manual\"\n";
+pub(crate) const MANUAL: &str = "[fields.f]\ntype = \"contested\"\nresolver = \"manual\"\n";
 
 #[tokio::test]
 async fn every_resolver_settles_alike_on_all_nodes_and_readers_see_what_the_list_says() {

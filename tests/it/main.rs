@@ -27,3 +27,4 @@ mod refusal;
 mod replay;
 mod restored;
 mod session;
+mod surfaces;

@@ -68,8 +68,8 @@ fn listed(rule: &Rule, mut found: Vec<Conflict>, collection: &Collection) -> Vec
 fn contentions(rule: &Rule, field: &str, collection: &Collection) -> Vec<Conflict> {
     let mut claims: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for (name, fields) in collection {
-        if let Some(value) = fields.get(field).filter(|value| !value.is_null()) {
-            claims.entry(value.to_string()).or_default().push(name);
+        if let Some(value) = key(fields.get(field)) {
+            claims.entry(value).or_default().push(name);
         }
     }
     let contended = claims.into_iter().filter(|(_, claimants)| claimants.len() > 1);
@@ -102,7 +102,8 @@ fn bounds(ready: &Ready, over: &Over, collection: &Collection, items: &Collectio
     let mut by_value: BTreeMap<String, (f64, u64)> = BTreeMap::new();
     if let Some(join) = &joined {
         for item in items.values() {
-            let sums = by_value.entry(join.of_item(item)).or_default();
+            let Some(key) = join.of_item(item) else { continue };
+            let sums = by_value.entry(key).or_default();
             *sums = (sums.0 + summed(item), sums.1 + 1);
         }
     } else if collection.len().saturating_mul(items.len()) > PAIRS_MAX {
@@ -113,7 +114,10 @@ fn bounds(ready: &Ready, over: &Over, collection: &Collection, items: &Collectio
     }
     for (name, fields) in collection {
         let sums = match (&joined, &ready.condition) {
-            (Some(join), _) => Ok(by_value.get(&join.of_document(name, fields)).copied().unwrap_or_default()),
+            (Some(join), _) => {
+                let key = join.of_document(name, fields);
+                Ok(key.and_then(|key| by_value.get(&key)).copied().unwrap_or_default())
+            }
             (None, Some(Ok(condition))) => items.iter().try_fold((0.0, 0), |sums, (item_name, item)| {
                 let variables = Variables::default()
                     .with("doc", fields)
@@ -156,16 +160,40 @@ impl Join {
         Some(Self { item: item.to_owned(), doc })
     }
 
-    fn of_item(&self, item: &Map<String, Json>) -> String {
-        item.get(&self.item).unwrap_or(&Json::Null).to_string()
+    fn of_item(&self, item: &Map<String, Json>) -> Option<String> {
+        key(item.get(&self.item))
     }
 
-    fn of_document(&self, name: &str, fields: &Map<String, Json>) -> String {
+    fn of_document(&self, name: &str, fields: &Map<String, Json>) -> Option<String> {
         match &self.doc {
-            None => Json::from(id_of(name)).to_string(),
-            Some(field) => fields.get(field).unwrap_or(&Json::Null).to_string(),
+            None => key(Some(&Json::from(id_of(name)))),
+            Some(field) => key(fields.get(field)),
         }
     }
+}
+
+/// Equal for equal values. What is missing or null says nothing, and equals nothing.
+fn key(value: Option<&Json>) -> Option<String> {
+    value.filter(|value| !value.is_null()).map(|value| leveled(value).to_string())
+}
+
+/// A value in which 1.0 is written as 1: both are one number, and whole numbers are compared exactly.
+fn leveled(value: &Json) -> Json {
+    match value {
+        Json::Number(number) if number.is_f64() => number.as_f64().and_then(whole).unwrap_or_else(|| value.clone()),
+        Json::Array(values) => values.iter().map(leveled).collect(),
+        Json::Object(members) => {
+            Json::Object(members.iter().map(|(name, value)| (name.clone(), leveled(value))).collect())
+        }
+        other => other.clone(),
+    }
+}
+
+/// A float without a fraction, as the integer it is; `None` beyond what integers hold.
+fn whole(float: f64) -> Option<Json> {
+    const I64_END: f64 = 9_223_372_036_854_775_808.0;
+    let fits = float.fract() == 0.0 && (-I64_END..2.0 * I64_END).contains(&float);
+    fits.then(|| if float < I64_END { Json::from(float as i64) } else { Json::from(float as u64) })
 }
 
 #[cfg(test)]
@@ -213,6 +241,33 @@ mod tests {
         let found = judged("[[rules]]\nname = \"address\"\nexclusive = \"ip\"", &vms, &vms);
         assert_eq!(found.len(), LISTED_MAX + 1);
         assert!(found[LISTED_MAX].cause.as_ref().unwrap().starts_with("7 more"), "{:?}", found[LISTED_MAX]);
+    }
+
+    #[test]
+    fn what_is_missing_or_null_joins_nothing() {
+        let text = MEMORY.replace("WHERE", "item.host == doc.rack").replace("total <= doc.memory_mb", "count == 0");
+        let hosts = collection("workers", json!({"none": {}, "null": {"rack": null}, "r1": {"rack": "r1"}}));
+        let vms = collection("vms", json!({"a": {}, "b": {"host": null}, "c": {"host": "r1"}}));
+        let found = judged(&text, &hosts, &vms);
+        assert_eq!(found.iter().map(|c| c.document.as_str()).collect::<Vec<_>>(), ["workers/r1"]);
+    }
+
+    #[test]
+    fn numbers_join_by_their_value_and_texts_do_not_join_numbers() {
+        let found = |rack: Json, host: Json| {
+            let text = MEMORY.replace("WHERE", "item.host == doc.rack").replace("total <= doc.memory_mb", "count == 0");
+            let hosts = collection("workers", json!({"h": {"rack": rack}}));
+            judged(&text, &hosts, &collection("vms", json!({"a": {"host": host}}))).len()
+        };
+        assert_eq!(found(json!(1), json!(1.0)), 1);
+        assert_eq!(found(json!(-0.0), json!(0)), 1);
+        assert_eq!(found(json!([1.0, {"a": 2}]), json!([1, {"a": 2.0}])), 1);
+        assert_eq!(found(json!(1.5), json!(1.5)), 1);
+        assert_eq!(found(json!(u64::MAX), json!(u64::MAX)), 1);
+        assert_eq!(found(json!(1), json!("1")), 0);
+        assert_eq!(found(json!(9_007_199_254_740_993_u64), json!(9_007_199_254_740_992.0)), 0, "exactly");
+        let vms = collection("vms", json!({"a": {"slot": 1}, "b": {"slot": 1.0}, "c": {"slot": 2}}));
+        assert_eq!(judged("[[rules]]\nname = \"slot\"\nexclusive = \"slot\"", &vms, &vms)[0].others, ["vms/b"]);
     }
 
     #[test]

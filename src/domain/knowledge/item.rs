@@ -44,6 +44,8 @@ pub enum Invalid {
     TooLong { field: &'static str, bytes: usize, max: usize },
     #[error("`confidence` is {0}: it must be a number from 0 to 1")]
     Confidence(f64),
+    #[error("`confidence` is null, as a NaN is written in JSON: give a number from 0 to 1, or leave it out")]
+    NoConfidence,
     #[error("`embedding` has {0} dimensions: it must have 1 to {EMBEDDING_MAX}, or be left out")]
     Dimensions(usize),
     #[error("`embedding[{0}]` is not a finite number within the range of a 32-bit float")]
@@ -51,7 +53,8 @@ pub enum Invalid {
 }
 
 impl Item {
-    /// Fields that are absent or null take their defaults: source empty, confidence 1, urgency and priority 0.
+    /// Fields that are absent or null take their defaults: source empty, confidence 1, urgency and priority 0. A confidence
+    /// that is null is refused.
     pub fn from_json(id: &str, at_ms: u64, document: &Value) -> Result<Self, Invalid> {
         let fields = document.as_object().ok_or(Invalid::NotAnObject)?;
         let item = Self {
@@ -128,7 +131,11 @@ fn text(fields: &Map<String, Value>, field: &'static str) -> Result<Option<Strin
 }
 
 fn confidence(fields: &Map<String, Value>) -> Result<f64, Invalid> {
-    let Some(value) = present(fields, "confidence") else { return Ok(1.0) };
+    let Some(value) = fields.get("confidence") else { return Ok(1.0) };
+    // JSON has no NaN, and many writers put null in its place: taken for the default, it would be a certainty.
+    if value.is_null() {
+        return Err(Invalid::NoConfidence);
+    }
     value.as_f64().ok_or(Invalid::WrongType { field: "confidence", expected: "a number from 0 to 1" })
 }
 
@@ -182,6 +189,9 @@ mod tests {
         assert!(with("content", json!(" \n")).contains("`content` is empty"));
         assert!(with("content", json!("x".repeat(CONTENT_BYTES_MAX + 1))).contains("may have 65536"));
         assert!(with("confidence", json!(1.5)).contains("from 0 to 1"));
+        for no_number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert!(with("confidence", json!(no_number)).contains("leave it out"));
+        }
         assert!(with("urgency", json!("high")).contains("`urgency` must be a whole number"));
         assert!(with("embedding", json!([])).contains("0 dimensions"));
         assert!(with("embedding", json!(vec![0; EMBEDDING_MAX + 1])).contains("4097 dimensions"));

@@ -7,7 +7,7 @@ mod node;
 mod wait;
 
 pub use cluster::{Cluster, DIGESTS_TIMEOUT, JOIN_TIMEOUT};
-pub use command::{Ended, run, run_with_input};
+pub use command::{Ended, program, run, run_with_input};
 pub use http::{Http, Reply, TIMEOUT as HTTP_TIMEOUT};
 pub use node::{Launch, Node, free_port};
 pub use wait::{stays, until};
