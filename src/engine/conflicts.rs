@@ -158,7 +158,8 @@ impl Replica {
             true => self.conflicts.within.remove(name).unwrap_or_default(),
             false => self.conflicts.within.insert(name.clone(), found.clone()).unwrap_or_default(),
         };
-        self.tell_difference(&before, &found, now);
+        self.record_within(&before, &found, now);
+        self.tell_difference(&before, &found);
         self.tell_escalated(&before, &found);
     }
 
@@ -212,22 +213,15 @@ impl Replica {
         }
     }
 
-    fn tell_difference(&mut self, before: &[Conflict], found: &[Conflict], now: Now) {
+    fn tell_difference(&mut self, before: &[Conflict], found: &[Conflict]) {
         let is_in = |conflict: &Conflict, list: &[Conflict]| list.iter().any(|other| other.id == conflict.id);
         for conflict in found.iter().filter(|conflict| !is_in(conflict, before)) {
             self.tally.conflicts_detected += 1;
-            self.record_detected(conflict, now);
             self.emit(Event::ConflictDetected(Box::new(conflict.clone())));
         }
         for conflict in before.iter().filter(|conflict| !is_in(conflict, found)) {
             self.tally.conflicts_ended += 1;
-            self.record_ended(conflict, now);
             self.emit(Event::ConflictEnded(Box::new(conflict.clone())));
-        }
-        for conflict in found {
-            if let Some(earlier) = before.iter().find(|earlier| earlier.id == conflict.id) {
-                self.record_turned(earlier, conflict, now);
-            }
         }
     }
 
@@ -252,9 +246,10 @@ impl Replica {
             let found = across::across(&judge, &self.collection(&collection), |other| others.get(other));
             let before = match found.is_empty() {
                 true => self.conflicts.across.remove(&collection).unwrap_or_default(),
-                false => self.conflicts.across.insert(collection, found.clone()).unwrap_or_default(),
+                false => self.conflicts.across.insert(collection.clone(), found.clone()).unwrap_or_default(),
             };
-            self.tell_difference(&before, &found, now);
+            self.record_across(&collection, &before, &found, now);
+            self.tell_difference(&before, &found);
         }
     }
 

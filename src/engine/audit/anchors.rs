@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::log::Rows;
+use super::rows::Rows;
 use crate::clock::NodeId;
 use crate::history::audit::{Anchor, Hash};
 

@@ -4,12 +4,17 @@
 //! |---|---|
 //! | a conflict that waits for somebody, or is critical | `detected`, always |
 //! | a conflict that a resolver settles | `detected` and `resolved`; grouped when there are many |
+//! | ... with the value from before the writes that met | `detected` and `rolled_back` |
+//! | a conflict over many documents | `detected`, and `resolved` when it ends; grouped when there are many |
 //! | a conflict that waited and is over | `resolved`, by whoever wrote over it |
 //! | a decision, `conflicts/<id>`, of whatever node | `resolved`, `reopened` or `undone`, by whom it says |
+//! | a conflict that waited for too long, `conflicts/<id>` too | `escalated`, by the node that says so |
 //! | a settled conflict whose value a decision changed | `overruled` |
 //! | `policies/…`, `schemas/…` | `policy_changed` |
 //! | `members/…` | `member_changed`: joined, left, evicted, back |
-//! | an alarm | `damage` |
+//! | an alarm, a store that was rebuilt | `damage` |
+//!
+//! `voted` is for ballots, which nothing holds yet.
 
 use std::sync::Arc;
 
@@ -18,8 +23,11 @@ use serde_json::{Map, Value as Json, json};
 use super::log::brief;
 use crate::clock::{Dot, HybridTime, NodeId};
 use crate::conflict::Conflict;
+use crate::conflict::policy::To;
+use crate::document::Sibling;
 use crate::document::rule::Severity;
 use crate::engine::alarm::Alarm;
+use crate::engine::escalation::ESCALATED;
 use crate::engine::io::Now;
 use crate::engine::member::Member;
 use crate::engine::replica::Replica;
@@ -32,6 +40,8 @@ pub const DECISIONS: &str = "conflicts";
 const MANUAL: &str = "manual";
 /// The strategy that is no decision: somebody wrote over the siblings.
 const WRITE: &str = "write";
+/// Resolvers that may show the value from before the writes that met.
+const GOING_BACK: [&str; 2] = ["rollback", "discard"];
 /// Nodes named in one record.
 const NODES_MAX: usize = 16;
 
@@ -40,7 +50,27 @@ impl Replica {
         Entry::new(kind, self.id.node.to_string(), now.wall_ms)
     }
 
-    pub(in crate::engine) fn record_detected(&mut self, conflict: &Conflict, now: Now) {
+    /// The conflicts within one document, as they were and as they are.
+    pub(in crate::engine) fn record_within(&mut self, before: &[Conflict], found: &[Conflict], now: Now) {
+        let earlier = |conflict: &Conflict| before.iter().find(|earlier| earlier.id == conflict.id);
+        found.iter().filter(|conflict| earlier(conflict).is_none()).for_each(|new| self.record_detected(new, now));
+        let is_over = |conflict: &&Conflict| !found.iter().any(|other| other.id == conflict.id);
+        before.iter().filter(is_over).for_each(|over| self.record_ended(over, now));
+        let stand = found.iter().filter_map(|conflict| Some((earlier(conflict)?, conflict)));
+        stand.for_each(|(earlier, conflict)| self.record_turned(earlier, conflict, now));
+    }
+
+    fn record_detected(&mut self, conflict: &Conflict, now: Now) {
+        self.record_found(conflict, conflict.status.waits() || conflict.severity == Severity::Critical, now);
+    }
+
+    /// One of those that a rule over many documents found: it may be one of thousands, whatever it is about.
+    pub(super) fn record_one_of_many(&mut self, conflict: &Conflict, now: Now) {
+        self.record_found(conflict, false, now);
+    }
+
+    /// `always`: however many there are.
+    fn record_found(&mut self, conflict: &Conflict, always: bool, now: Now) {
         if !self.audit.awake {
             return;
         }
@@ -48,10 +78,9 @@ impl Replica {
         let settled = !conflict.status.waits();
         let strategy = conflict.resolver.unwrap_or("none");
         self.audit.counts.resolved(strategy, if settled { "settled" } else { "waits" });
-        let important = !settled || conflict.severity == Severity::Critical;
         let mono_ms = now.mono_ms();
-        if !important && !self.audit.flood.takes(2, mono_ms) {
-            return self.audit.flood.group(conflict, mono_ms);
+        if !always && !self.audit.flood.takes(1 + u64::from(settled), mono_ms) {
+            return self.audit.flood.group(Kind::Detected, conflict, strategy, mono_ms);
         }
         let detail = json!({
             NODES: nodes_of(conflict), "class": conflict.class, "severity": conflict.severity, "status": conflict.status,
@@ -67,7 +96,8 @@ impl Replica {
     fn record_settled(&mut self, conflict: &Conflict, now: Now) {
         let value = conflict.value.as_ref().map(brief);
         let detail = json!({ STRATEGY: conflict.resolver, VALUE: value, "policy": conflict.policy });
-        let mut entry = about(self.entry(Kind::Resolved, now), conflict).detail(present(detail));
+        let kind = if went_back(conflict) { Kind::RolledBack } else { Kind::Resolved };
+        let mut entry = about(self.entry(kind, now), conflict).detail(present(detail));
         if let Some(policy) = &conflict.policy {
             entry.actor = format!("policy/{policy}");
         }
@@ -75,7 +105,7 @@ impl Replica {
     }
 
     /// It stands otherwise than before: settled by what changed around it, or not any more.
-    pub(in crate::engine) fn record_turned(&mut self, before: &Conflict, conflict: &Conflict, now: Now) {
+    fn record_turned(&mut self, before: &Conflict, conflict: &Conflict, now: Now) {
         match (before.status.waits(), conflict.status.waits()) {
             (true, false) => {
                 self.audit.counts.resolved(conflict.resolver.unwrap_or("none"), "settled");
@@ -90,7 +120,7 @@ impl Replica {
         }
     }
 
-    pub(in crate::engine) fn record_ended(&mut self, conflict: &Conflict, now: Now) {
+    fn record_ended(&mut self, conflict: &Conflict, now: Now) {
         if !self.audit.awake {
             return;
         }
@@ -121,6 +151,21 @@ impl Replica {
         }
     }
 
+    /// The end of one of many. `missed`: while no process was there to see who ended it.
+    pub(super) fn record_end_of_many(&mut self, conflict: &Conflict, missed: bool, now: Now) {
+        let mono_ms = now.mono_ms();
+        if !self.audit.flood.takes(1, mono_ms) {
+            self.audit.counts.resolved(WRITE, "settled");
+            return self.audit.flood.group(Kind::Resolved, conflict, WRITE, mono_ms);
+        }
+        if !missed {
+            return self.record_ended(conflict, now);
+        }
+        self.audit.counts.resolved(WRITE, "settled");
+        let detail = json!({ STRATEGY: WRITE, "rule": conflict.rule, "missed": true });
+        self.record(about(self.entry(Kind::Resolved, now), conflict).detail(present(detail)));
+    }
+
     /// What a changed document means by itself: a decision, a policy, a schema.
     pub(in crate::engine) fn record_document(&mut self, name: &Arc<str>, now: Now) {
         if !self.audit.awake {
@@ -139,6 +184,7 @@ impl Replica {
             Some("resolved") => Kind::Resolved,
             Some("reopened") => Kind::Reopened,
             Some("undone") => Kind::Undone,
+            Some(ESCALATED) => return self.record_escalated(id, name, &decision, now),
             _ => return,
         };
         let by = text(&decision, if kind == Kind::Reopened { "reopened_by" } else { "by" });
@@ -161,6 +207,20 @@ impl Replica {
         let mut entry = self.entry(kind, now).conflict(id);
         (entry.document, entry.field) = (document, field);
         entry.actor = by.or(writer).unwrap_or(entry.actor);
+        self.record(entry.detail(present(detail)));
+    }
+
+    /// Who waited is in the siblings; what is done about it, and by which policy, is in the note.
+    fn record_escalated(&mut self, id: &str, name: &Arc<str>, note: &Map<String, Json>, now: Now) {
+        let Some(to) = text(note, "to").and_then(|to| To::named(&to)) else { return };
+        let writer = self.writer_of(name).map(|node| node.to_string());
+        self.audit.counts.resolved(to.name(), ESCALATED);
+        let mut entry = self.entry(Kind::Escalated, now).conflict(id);
+        (entry.document, entry.field) = (text(note, "document"), text(note, "field"));
+        entry.actor = text(note, "by").or_else(|| writer.clone()).unwrap_or(entry.actor);
+        let detail = json!({
+            "to": to.name(), "policy": note.get("policy"), "noted_ms": note.get("at_ms"), "written_at": writer,
+        });
         self.record(entry.detail(present(detail)));
     }
 
@@ -208,9 +268,9 @@ impl Replica {
         self.record(entry.detail(json!({ "alarm": alarm.kind(), "text": alarm.to_string() })));
     }
 
-    pub(in crate::engine) fn close_flood(&mut self, now: Now) {
-        if let Some(detail) = self.audit.flood.close(now.mono_ms()) {
-            let entry = self.entry(Kind::Detected, now);
+    pub(super) fn close_flood(&mut self, now: Now) {
+        while let Some((kind, detail)) = self.audit.flood.close(now.mono_ms()) {
+            let entry = self.entry(kind, now);
             self.record(entry.detail(detail));
         }
     }
@@ -247,6 +307,13 @@ impl Replica {
         });
         Some(Mark::new(HybridTime(at.0.saturating_sub(1)), clock.filter(|(_, seq)| *seq > 0).collect()))
     }
+}
+
+/// Whether what holds is none of the values that met, but the one before them.
+fn went_back(conflict: &Conflict) -> bool {
+    let is_shown = |sibling: &Sibling| Some(&sibling.value) == conflict.value.as_ref();
+    let back = conflict.resolver.is_some_and(|resolver| GOING_BACK.contains(&resolver));
+    back && !conflict.siblings.is_empty() && !conflict.siblings.iter().any(is_shown)
 }
 
 fn decision_name(id: &str) -> String {
