@@ -81,11 +81,17 @@ impl Flood {
         let is_due = |(_, group): &(&Kind, &Group)| mono_ms >= group.since_ms.saturating_add(GROUP_MS);
         let kind = *self.groups.iter().find(is_due)?.0;
         let group = self.groups.remove(&kind)?;
+        let mut strategies: Vec<&str> = group.by.keys().map(|(_, _, strategy)| *strategy).collect();
+        strategies.dedup();
         let by = group.by.into_iter().map(|((collection, field, strategy), conflicts)| {
             json!({ "collection": collection, "field": field, STRATEGY: strategy, "conflicts": conflicts })
         });
         let by: Vec<Json> = by.collect();
-        Some((kind, json!({ "grouped": group.conflicts, "by": by, "others": group.others, "first": group.named })))
+        let mut detail = json!({ "grouped": group.conflicts, "by": by, "others": group.others, "first": group.named });
+        if let ([strategy], Kind::Resolved) = (&strategies[..], kind) {
+            detail[STRATEGY] = Json::from(*strategy);
+        }
+        Some((kind, detail))
     }
 }
 
@@ -118,7 +124,8 @@ mod tests {
         assert_eq!((&detail["grouped"], told + detail["others"].as_u64().unwrap()), (&json!(1_000), 1_000));
         assert_eq!(detail["first"].as_array().unwrap().len(), NAMED_MAX);
         assert!(detail.to_string().len() < 8 << 10);
-        assert_eq!(flood.close(u64::MAX).map(|(kind, _)| kind), Some(Kind::Resolved));
+        let (kind, detail) = flood.close(u64::MAX).unwrap();
+        assert_eq!((kind, &detail[STRATEGY]), (Kind::Resolved, &json!("write")), "who counts strategies finds it");
         assert_eq!(flood.close(u64::MAX), None);
     }
 }

@@ -8,7 +8,7 @@
 //! | [`flood`] | conflicts that settle by themselves: one by one while they are few, grouped when they are many |
 //! | [`anchors`] | signed heads of all members, as their documents told them |
 //! | [`shelves`] | chains of other nodes that somebody imported |
-//! | [`events`] | which event becomes which record |
+//! | [`events`], [`decisions`] | which event becomes which record |
 //! | [`standing`] | conflicts over many documents that were told, across restarts |
 //! | [`damage`] | a store that was set aside, on record |
 //! | [`publish`] | this node's own anchor, on its way to the others |
@@ -20,6 +20,7 @@
 pub mod anchors;
 pub mod counts;
 pub mod damage;
+mod decisions;
 mod events;
 pub mod flood;
 pub mod log;
@@ -30,6 +31,8 @@ mod rows;
 pub mod shelves;
 pub mod standing;
 
+#[cfg(test)]
+mod restart_tests;
 #[cfg(test)]
 mod tests;
 

@@ -81,6 +81,10 @@ impl Standing {
     }
 }
 
+fn ids(list: &[Conflict]) -> BTreeSet<&str> {
+    list.iter().map(|conflict| conflict.id.as_str()).collect()
+}
+
 /// What the end of a conflict is told by.
 fn remembered(conflict: &Conflict) -> Conflict {
     let field = conflict.field.clone();
@@ -121,19 +125,23 @@ impl Replica {
         found: &[Conflict],
         now: Now,
     ) {
-        let ids = |list: &[Conflict]| -> BTreeSet<String> { list.iter().map(|conflict| conflict.id.clone()).collect() };
         let (stood, stands) = (ids(before), ids(found));
-        for conflict in found.iter().filter(|conflict| !stood.contains(&conflict.id)) {
+        for conflict in found.iter().filter(|conflict| !stood.contains(conflict.id.as_str())) {
             if !self.audit.standing.holds(collection, &conflict.id) {
                 self.record_one_of_many(conflict, now);
                 self.audit.standing.begin(collection, conflict, &mut self.audit.rows);
+                self.persistence.touch();
             }
         }
-        for conflict in before.iter().filter(|conflict| !stands.contains(&conflict.id)) {
-            self.audit.standing.end(collection, &conflict.id, &mut self.audit.rows);
-            self.record_end_of_many(conflict, false, now);
+        for conflict in before.iter().filter(|conflict| !stands.contains(conflict.id.as_str())) {
+            self.end_one(collection, conflict, false, now);
         }
-        self.end_missed(collection, &stands.iter().map(String::as_str).collect(), now);
+        self.end_missed(collection, &stands, now);
+    }
+
+    fn end_one(&mut self, collection: &str, conflict: &Conflict, missed: bool, now: Now) {
+        self.record_end_of_many(conflict, missed, now);
+        self.audit.standing.end(collection, &conflict.id, &mut self.audit.rows);
         self.persistence.touch();
     }
 
@@ -144,8 +152,7 @@ impl Replica {
             return;
         }
         for conflict in self.audit.standing.gone(collection, stands) {
-            self.audit.standing.end(collection, &conflict.id, &mut self.audit.rows);
-            self.record_end_of_many(&conflict, true, now);
+            self.end_one(collection, &conflict, true, now);
         }
     }
 
