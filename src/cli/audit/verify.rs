@@ -65,16 +65,21 @@ fn sound(file: &Path, imported: &Imported, known: &[Anchor], complete: bool, out
     if let Some(proven) = report.proven.last().filter(|proven| Some(proven.last) < last) {
         whole = format!("{whole}; the last anchored record is {}", proven.last);
     }
-    let mut says = Vec::new();
-    if let Some(later) = report.later {
-        match complete {
-            true => says.push(format!("{}: {}", file.display(), unfinished(last, later))),
-            false => whole = format!("{whole}\n{}", goes_on(last, later)),
+    let lacks = match report.later {
+        Some(later) => Some(unfinished(last, later)),
+        None if foreign == 0 => {
+            Some("no anchor of its node is known there, so nothing tells how far it came".to_owned())
         }
+        None => None,
+    };
+    if let Some(later) = report.later {
+        whole = format!("{whole}\n{}", goes_on(last, later));
     }
+    let says: Vec<String> =
+        lacks.iter().filter(|_| complete).map(|lacks| format!("{}: {lacks}", file.display())).collect();
     let report = json!({
         "whole": says.is_empty(), "node": node, "records": records, "proven": report.proven, "last": last,
-        "later": report.later, "complete": report.later.is_none(), "anchors_of_others": foreign,
+        "later": report.later, "complete": lacks.is_none(), "anchors_of_others": foreign,
     });
     told(report, says, whole, output)
 }

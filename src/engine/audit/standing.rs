@@ -42,7 +42,7 @@ impl Standing {
     }
 
     fn begin(&mut self, collection: &str, conflict: &Conflict, rows: &mut Rows) {
-        if self.len < STANDING_MAX {
+        if self.len < STANDING_MAX && !rows.is_full() {
             rows.put(key_of(&conflict.id), encode(collection, conflict));
             self.insert(collection, remembered(conflict));
         }
@@ -140,6 +140,10 @@ impl Replica {
     }
 
     fn end_one(&mut self, collection: &str, conflict: &Conflict, missed: bool, now: Now) {
+        // A disk that takes nothing for days: it is told as missed once it does, or at the next start.
+        if self.audit.rows.is_full() {
+            return;
+        }
         self.record_end_of_many(conflict, missed, now);
         self.audit.standing.end(collection, &conflict.id, &mut self.audit.rows);
         self.persistence.touch();
@@ -168,6 +172,7 @@ impl Replica {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rows::WAITING_MAX;
     use super::*;
 
     fn conflict(n: usize) -> Conflict {
@@ -181,13 +186,7 @@ mod tests {
         (0..9).for_each(|n| standing.begin("vms", &conflict(n), &mut rows));
         standing.begin("hosts", &Conflict { field: None, ..conflict(9) }, &mut rows);
         standing.end("vms", &conflict(4).id, &mut rows);
-        let mut disk = BTreeMap::new();
-        for (key, row) in rows.take() {
-            match row {
-                Some(row) => drop(disk.insert(key, row)),
-                None => drop(disk.remove(&key)),
-            }
-        }
+        let disk: BTreeMap<_, _> = rows.take().into_iter().filter_map(|(key, row)| Some((key, row?))).collect();
         let mut read = Standing::default();
         disk.iter().for_each(|(key, row)| assert!(is_key(key) && read.load(key, row).is_some()));
         assert_eq!((&read.told, read.len), (&standing.told, 9));
@@ -200,5 +199,9 @@ mod tests {
         let (mut standing, mut rows) = (Standing::default(), Rows::default());
         (0..STANDING_MAX + 9).for_each(|n| standing.begin("vms", &conflict(n), &mut rows));
         assert_eq!((standing.len, rows.take().len()), (STANDING_MAX, STANDING_MAX));
+        (0..WAITING_MAX).for_each(|n| rows.remove(n.to_be_bytes().to_vec()));
+        standing.end("vms", &conflict(0).id, &mut rows);
+        standing.begin("vms", &conflict(STANDING_MAX), &mut rows);
+        assert_eq!(standing.len, STANDING_MAX - 1, "no more wait for a disk that takes nothing");
     }
 }
