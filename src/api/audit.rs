@@ -73,7 +73,8 @@ pub(super) static OPERATIONS: &[Operation] = &[
         method: Method::GET,
         path: "/v1/audit/verify",
         id: "verifyAudit",
-        says: "Looks for records that were deleted, edited, reordered or cut off, by every anchor known here.",
+        says: "Looks for records that were deleted, edited, reordered or cut off, by every anchor known here. An imported \
+               chain may end before the newest anchor: it is whole, and `now.later` says so.",
         parameters: &[&NODE],
         headers: &[],
         accepts: &[],
@@ -131,7 +132,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         accepts: &[],
         gives: (JSON_LINES, "Text"),
         session: false,
-        problems: &[Kind::NotFound, Kind::DoesNotFit],
+        problems: &[Kind::NotFound, Kind::BadAudit],
         handler: |ask| Box::pin(export(ask)),
     },
     Operation {
@@ -144,7 +145,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         accepts: &[(JSON_LINES, "Text")],
         gives: (JSON, "AuditImported"),
         session: false,
-        problems: &[Kind::DoesNotFit],
+        problems: &[Kind::BadAudit],
         handler: |ask| Box::pin(import(ask)),
     },
 ];
@@ -175,7 +176,13 @@ pub(super) fn schemas() -> Map<String, Value> {
             "type": "object",
             "required": ["node", "whole", "now", "says"],
             "properties": {
-                "node": text, "whole": { "type": "boolean" }, "now": { "type": "object" },
+                "node": text, "whole": { "type": "boolean" },
+                "now": { "type": "object", "properties": {
+                    "later": {
+                        "type": "integer",
+                        "description": "An imported chain ends before this record, which is anchored: it goes on at its node.",
+                    },
+                } },
                 "at_start": { "type": ["object", "null"], "description": "What the disk held when the process began." },
                 "says": { "type": "array", "items": text, "description": "The findings in words." },
             },
@@ -188,7 +195,10 @@ pub(super) fn schemas() -> Map<String, Value> {
         },
         "AuditImported": {
             "type": "object",
-            "properties": { "node": text, "records": { "type": "integer" }, "anchors": { "type": "integer" }, "proven": { "type": "array" } },
+            "properties": {
+                "node": text, "records": { "type": "integer" }, "anchors": { "type": "integer" },
+                "proven": { "type": "array" }, "later": { "type": ["integer", "null"] },
+            },
         },
     });
     match schemas {
@@ -266,7 +276,7 @@ async fn import(ask: Ask) -> Outcome {
     let imported = ask.api.node.import_audit(ask.received()?.text()?)?;
     let body = json!({
         "node": imported.node.to_string(), "records": imported.report.records, "anchors": imported.anchors.len(),
-        "proven": imported.report.proven,
+        "proven": imported.report.proven, "later": imported.report.later,
     });
     Ok(answer(StatusCode::OK, &ask.clock, &body))
 }
@@ -278,7 +288,7 @@ impl From<AuditError> for Problem {
                 return Problem::new(Kind::BadParameter, error.to_string()).with("parameter", "node");
             }
             AuditError::NotHeld(_) => Kind::NotFound,
-            AuditError::Import(_) | AuditError::Export(_) => Kind::DoesNotFit,
+            AuditError::Import(_) | AuditError::Export(_) => Kind::BadAudit,
         };
         Problem::new(kind, error.to_string())
     }

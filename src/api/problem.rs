@@ -35,6 +35,7 @@ pub enum Kind {
     DoesNotFit,
     BadSchema,
     BadPolicy,
+    BadAudit,
     BadModel,
     BadItem,
     TooFewDecisions,
@@ -55,7 +56,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 39] = [
+    pub const ALL: [Kind; 40] = [
         Kind::BadRequest,
         Kind::BadParameter,
         Kind::BadJson,
@@ -78,6 +79,7 @@ impl Kind {
         Kind::DoesNotFit,
         Kind::BadSchema,
         Kind::BadPolicy,
+        Kind::BadAudit,
         Kind::BadModel,
         Kind::BadItem,
         Kind::TooFewDecisions,
@@ -122,6 +124,7 @@ impl Kind {
             Self::DoesNotFit => ("does-not-fit", 422, "The write does not fit the document's types"),
             Self::BadSchema => ("bad-schema", 422, "The schema is not valid"),
             Self::BadPolicy => ("bad-policy", 422, "The policy is not valid"),
+            Self::BadAudit => ("bad-audit", 422, "These are not the records of an audit"),
             Self::BadModel => ("bad-model", 422, "This is no model of the advisor"),
             Self::BadItem => ("bad-item", 422, "This is no item of knowledge"),
             Self::TooFewDecisions => ("too-few-decisions", 422, "There are too few decisions to learn from"),

@@ -1,18 +1,18 @@
 //! `audit`: what a node found and decided, and whether anybody changed the record since.
 
+mod verify;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::cli::address::query;
 use crate::cli::client::{ApiArg, Body, Client};
 use crate::cli::exit::Error;
 use crate::cli::output::Output;
-use crate::engine::keys::verify_signature;
-use crate::history::audit::{Anchor, ImportError, import};
 
 /// Read and verify the audit.
 ///
@@ -28,6 +28,7 @@ Examples:
   folkmoot audit verify                                   this node's chain, by the anchors it knows
   folkmoot audit export > n1.jsonl
   folkmoot audit verify n1.jsonl --api http://n2:7117     n1's chain, by the anchors that n2 holds
+  folkmoot audit verify n1.jsonl --complete --api http://n2:7117   ... and up to the newest of them
   folkmoot audit patterns                                 hotspots, and what keeps coming back
 
 Exit code 8: verify found something.")]
@@ -97,6 +98,9 @@ enum AuditCommand {
         /// Of another node, whose audit was imported
         #[arg(long, conflicts_with = "file")]
         node: Option<String>,
+        /// A file or an imported chain must reach the newest anchor that is known of its node; else an older one is whole
+        #[arg(long, conflicts_with = "offline")]
+        complete: bool,
         #[command(flatten)]
         api: ApiArg,
     },
@@ -171,11 +175,13 @@ pub async fn audit(args: AuditArgs, output: Output) -> Result<(), Error> {
             ];
             print(&api.client()?, asked, limit.unwrap_or(u64::MAX), output).await
         }
-        AuditCommand::Verify { file: Some(file), offline, api, .. } => {
-            let known = if offline { Vec::new() } else { anchors(&api.client()?).await? };
-            verify_file(&file, &known, output)
+        AuditCommand::Verify { file: Some(file), offline, complete, api, .. } => {
+            let known = if offline { Vec::new() } else { verify::anchors(&api.client()?).await? };
+            verify::file(&file, &known, complete, output)
         }
-        AuditCommand::Verify { file: None, node, api, .. } => verify(&api.client()?, node, output).await,
+        AuditCommand::Verify { file: None, node, complete, api, .. } => {
+            verify::held(&api.client()?, node, complete, output).await
+        }
         AuditCommand::Patterns { since_ms, until_ms, api } => {
             let asked =
                 [("since_ms", since_ms.map(|ms| ms.to_string())), ("until_ms", until_ms.map(|ms| ms.to_string()))];
@@ -277,55 +283,6 @@ fn show(record: &Value, output: Output) -> Result<(), Error> {
             place.trim()
         )
     })
-}
-
-async fn verify(client: &Client, node: Option<String>, output: Output) -> Result<(), Error> {
-    let report: Value = client.read(&format!("/v1/audit/verify{}", query(&[("node", node)]))).await?;
-    let (records, anchors) = (&report["now"]["records"], &report["now"]["anchors"]);
-    let says: Vec<String> = report["says"].as_array().into_iter().flatten().map(text).collect();
-    told(&report, says, || format!("{records} records, whole; {anchors} anchors match"), output)
-}
-
-/// The anchors that a node holds, of all members.
-async fn anchors(client: &Client) -> Result<Vec<Anchor>, Error> {
-    let page: Value = client.read("/v1/audit/anchors").await?;
-    let hex = items(&page).filter_map(|item| item["anchor"].as_str());
-    Ok(hex.filter_map(|hex| Anchor::from_hex(hex).ok()).collect())
-}
-
-fn verify_file(file: &Path, known: &[Anchor], output: Output) -> Result<(), Error> {
-    let text = read(file)?;
-    match import(text.lines(), known, &verify_signature, &mut |_| {}) {
-        Ok(imported) => {
-            let (records, node) = (imported.report.records, imported.node.to_string());
-            let foreign = known.iter().filter(|anchor| anchor.node == imported.node).count();
-            let report = json!({
-                "whole": true, "node": node, "records": records, "proven": imported.report.proven,
-                "anchors_of_others": foreign, "says": [],
-            });
-            let says = || format!("{records} records of {node}, whole; {foreign} anchors from elsewhere match");
-            told(&report, Vec::new(), says, output)
-        }
-        Err(error @ (ImportError::Malformed { line: 1, .. } | ImportError::Order { line: 1, .. })) => {
-            Err(Error::Usage(format!("{} is no exported audit: {error}", file.display())))
-        }
-        Err(error) => {
-            let says = format!("{}: {error}", file.display());
-            told(&json!({ "whole": false, "says": [says] }), vec![says], String::new, output)
-        }
-    }
-}
-
-/// Prints a report; findings end the command with 8.
-fn told(report: &Value, says: Vec<String>, whole: impl FnOnce() -> String, output: Output) -> Result<(), Error> {
-    if output.json {
-        output.compact(report)?;
-    } else if says.is_empty() {
-        output.line(whole())?;
-    } else {
-        says.iter().try_for_each(|finding| output.line(finding))?;
-    }
-    if says.is_empty() { Ok(()) } else { Err(Error::Tampered(says.len())) }
 }
 
 fn patterns_of(patterns: &Value, output: Output) -> Result<(), Error> {

@@ -139,7 +139,7 @@ pub struct Replica {
 impl Replica {
     /// Starts a new incarnation over what a store held. `keys` belong to the node whose store it is.
     pub fn new(config: Config, keys: Arc<dyn Keys>, loaded: Loaded, now: Now) -> Self {
-        let Loaded { mut state, cluster, outbox, salvaged, ledger, audit } = loaded;
+        let Loaded { mut state, cluster, outbox, salvaged, ledger, audit, loss } = loaded;
         let id = ReplicaId { node: keys.node(), incarnation: config.incarnation };
         // A roster grows by one a start; 2^24 starts of a node are out of reach.
         let slot = state.intern(id).unwrap_or(Slot(Slot::MAX));
@@ -187,7 +187,7 @@ impl Replica {
             state,
         };
         replica.reread_system_documents(now);
-        replica.wake_audit(now);
+        replica.wake_audit(loss, now);
         if replica.cluster.is_none()
             && let Some(cluster) = replica.config.found
         {
@@ -275,7 +275,7 @@ impl Replica {
         }
         self.judge_waiting(now);
         self.judge_across_if_due(now);
-        self.close_flood(now);
+        self.tend_audit(now);
         self.retry_persist(now);
     }
 

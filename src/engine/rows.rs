@@ -17,6 +17,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::audit::Loss;
 use super::persist::{Tree, WriteBatch};
 use super::state::State;
 use crate::clock::{Clock, ClusterId, Dot, ReplicaId, Slot};
@@ -230,6 +231,8 @@ pub struct Loaded {
     pub(super) audit: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Own batches read back from a store that was damaged, to be offered again once the rest was caught up.
     pub salvaged: Vec<(ReplicaId, Vec<u8>)>,
+    /// What is known of a store that was damaged.
+    pub loss: Option<Loss>,
 }
 
 /// Where an outbox row is, and the last dot of its batch.
@@ -277,6 +280,7 @@ impl Loader {
                 ledger: self.ledger,
                 audit: self.audit,
                 salvaged: Vec::new(),
+                loss: None,
             }),
         }
     }

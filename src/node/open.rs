@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use super::settings::RunError;
 use crate::clock::ClusterId;
+use crate::engine::audit::{Loss, ReadBack};
 use crate::engine::persist::{Tree, WriteBatch};
 use crate::engine::rows::salvage_outbox;
 use crate::engine::{LoadError, Loaded, Loader};
-use crate::store::{self, Durability, OpenError, Store, StoreError, StoreKind};
+use crate::store::{self, Durability, OpenError, Salvaged, Store, StoreError, StoreKind};
 
 /// Most that is kept of one tree of a damaged store: an outbox is that large only after days alone.
 const SALVAGED_BYTES_MAX: usize = 256 << 20;
@@ -55,15 +56,18 @@ pub(super) fn open(dir: &Path, kind: StoreKind, can_rebuild: bool) -> Result<Ope
     };
     let set_aside = store::quarantine(dir, &reason).map_err(|error| failed(&error))?;
     tracing::error!(reason, set_aside = %set_aside.display(), "the store is damaged: set aside, rebuilding from peers");
-    let meta = salvage(&set_aside, kind, Tree::Meta);
-    let outbox = salvage(&set_aside, kind, Tree::Outbox);
-    let audit = salvage(&set_aside, kind, Tree::Audit);
+    let mut trees = Vec::new();
+    let [meta, outbox, audit] =
+        [Tree::Meta, Tree::Outbox, Tree::Audit].map(|tree| salvage(&set_aside, kind, tree, &mut trees));
+    let name = set_aside.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let loss = Loss { reason: reason.clone(), set_aside: name, trees };
     match open_with_audit(dir, kind, audit) {
         Ok((store, mut loaded)) => {
             // The node is a member, not a newcomer, if that can still be read.
             let cluster = meta.iter().find(|(key, _)| key == b"cluster");
             loaded.cluster = cluster.and_then(|(_, id)| id.as_slice().try_into().ok()).map(ClusterId);
             loaded.salvaged = salvage_outbox(&meta, outbox);
+            loaded.loss = Some(loss);
             tracing::warn!(batches = loaded.salvaged.len(), "own batches read back from the damaged store");
             Ok(Opened { store, loaded, set_aside: Some(set_aside) })
         }
@@ -122,8 +126,8 @@ fn load(store: &dyn Store) -> Result<Loaded, Trouble> {
     loader.finish().map_err(|error| Trouble::Damaged(error.to_string()))
 }
 
-/// The rows of a tree that can still be read, at most [`SALVAGED_BYTES_MAX`] of them.
-fn salvage(set_aside: &Path, kind: StoreKind, tree: Tree) -> Vec<(Vec<u8>, Vec<u8>)> {
+/// The rows of a tree that can still be read, at most [`SALVAGED_BYTES_MAX`] of them. Notes in `trees` how many.
+fn salvage(set_aside: &Path, kind: StoreKind, tree: Tree, trees: &mut Vec<ReadBack>) -> Vec<(Vec<u8>, Vec<u8>)> {
     let (mut rows, mut bytes) = (Vec::new(), 0);
     let read = store::salvage(set_aside, kind, tree, &mut |key, value| {
         bytes += key.len() + value.len();
@@ -131,8 +135,11 @@ fn salvage(set_aside: &Path, kind: StoreKind, tree: Tree) -> Vec<(Vec<u8>, Vec<u
             rows.push((key.to_vec(), value.to_vec()));
         }
     });
-    if let Err(error) = read {
+    let read = read.unwrap_or_else(|error| {
         tracing::warn!(%error, tree = tree.name(), "nothing could be read back from the damaged store");
-    }
+        Salvaged::default()
+    });
+    let kept = rows.len() as u64;
+    trees.push(ReadBack { tree: tree.name(), rows: kept, bad: read.bad, whole: read.whole && kept == read.good });
     rows
 }

@@ -16,6 +16,7 @@ async fn records(cluster: &Cluster, node: usize, query: &str) -> Vec<Value> {
 #[tokio::test]
 async fn a_conflict_is_on_record_everywhere_and_a_changed_record_is_named() {
     let cluster = Cluster::start(2).await;
+    let early = run(&["audit", "export", "--api", &cluster[0].http.base], COMMAND).await.ok().to_owned();
     cluster[0].http.put("vms/vm-1", json!({ "host": "h0" })).await.ok();
     cluster.agree().await;
     cluster.partition(&[&[0], &[1]]).await;
@@ -42,6 +43,7 @@ async fn a_conflict_is_on_record_everywhere_and_a_changed_record_is_named() {
         assert_eq!(points["items"][0]["actor"], "alice", "{points}");
     }
     verifies(&cluster).await;
+    goes_on(&cluster, &early).await;
 }
 
 /// Each node's chain is whole, and the other node's anchor finds one changed byte of it.
@@ -85,11 +87,37 @@ async fn verifies(cluster: &Cluster) {
     run(&["audit", "verify", &cut, "--offline"], COMMAND).await.failed(8);
 
     run(&["audit", "import", &whole, "--api", second], COMMAND).await.ok();
+    let imported = run(&["audit", "verify", "--node", cluster[0].id(), "--api", second], COMMAND).await;
+    assert!(imported.ok().contains("whole") && !imported.stdout.contains("Some("), "{imported:?}");
     let imported =
         run(&["audit", "query", "--node", cluster[0].id(), "--actor", "alice", "--api", second], COMMAND).await;
     assert!(imported.ok().contains("resolved"), "{imported:?}");
     assert!(run(&["audit", "tail", "--once", "--api", first], COMMAND).await.ok().contains("alice"));
     assert!(run(&["audit", "patterns", "--api", first], COMMAND).await.ok().contains("vms/vm-1"));
+}
+
+/// An export from before the first node went on is whole up to its end, and says that it is older.
+async fn goes_on(cluster: &Cluster, early: &str) {
+    let (first, second) = (&cluster[0].http.base, &cluster[1].http.base);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("early.jsonl");
+    std::fs::write(&path, early).unwrap();
+    let file = path.to_str().unwrap();
+    let early = run(&["audit", "verify", file, "--offline", "--json"], COMMAND).await.json();
+    let last = early["last"].as_u64().unwrap();
+    until("an anchor behind the export", Duration::from_secs(90), async || {
+        let anchors = cluster[1].http.get(&format!("/v1/audit/anchors?node={}", cluster[0].id())).await.ok();
+        let mut indexes = anchors["items"].as_array().into_iter().flatten().filter_map(|item| item["index"].as_u64());
+        if indexes.any(|index| index > last) { Ok(()) } else { Err(anchors.to_string()) }
+    })
+    .await;
+    let older = run(&["audit", "verify", file, "--api", second], COMMAND).await;
+    assert!(older.ok().contains(&format!("whole up to record {last}")), "{older:?}");
+    assert!(older.stdout.contains("Later anchors of this node exist"), "{older:?}");
+    let complete = run(&["audit", "verify", file, "--complete", "--api", second], COMMAND).await;
+    complete.failed(8);
+    assert!(complete.stdout.contains(&format!("what comes after record {last} is not in here")), "{complete:?}");
+    run(&["audit", "verify", "--complete", "--api", first], COMMAND).await.ok();
 }
 
 #[tokio::test]

@@ -96,10 +96,25 @@ async fn rebuilt(store: &str) {
         assert_eq!(node.http.fields("fleet/totals").await, json!({ "requests": 8 }));
         assert_eq!(node.http.cluster().await["members"].as_array().unwrap().len(), 2);
     }
+    on_record(&cluster, &aside[0], &reason).await;
     cluster[1].stop().await;
     cluster.restart(1).await;
     assert_eq!(set_aside(&data_dir).len(), 1, "the new store is whole");
     assert_eq!(cluster[1].http.list("vms").await.len(), DOCUMENTS);
+}
+
+/// The audit says once that the store was rebuilt, why, and what was read back.
+async fn on_record(cluster: &Cluster, aside: &Path, reason: &str) {
+    let page = cluster[1].http.get("/v1/audit?kind=damage").await.ok();
+    let alarms = page["items"].as_array().unwrap().iter().map(|record| &record["detail"]);
+    let rebuilt: Vec<&Value> = alarms.filter(|detail| detail["alarm"] == "store_rebuilt").collect();
+    assert_eq!(rebuilt.len(), 1, "{page}");
+    assert_eq!(rebuilt[0]["set_aside"], aside.file_name().unwrap().to_string_lossy().as_ref());
+    let why = rebuilt[0]["reason"].as_str().unwrap();
+    assert!(why.len() > 10 && reason.contains(why), "{why}");
+    for tree in ["meta", "outbox", "audit"] {
+        assert!(rebuilt[0]["read_back"][tree]["rows"].is_u64(), "{rebuilt:?}");
+    }
 }
 
 #[tokio::test]

@@ -4,43 +4,70 @@
 //! |---|---|
 //! | a conflict that waits for somebody, or is critical | `detected`, always |
 //! | a conflict that a resolver settles | `detected` and `resolved`; grouped when there are many |
+//! | ... with the value from before the writes that met | `detected` and `rolled_back` |
+//! | a conflict over many documents | `detected`, and `resolved` when it ends; grouped when there are many |
 //! | a conflict that waited and is over | `resolved`, by whoever wrote over it |
 //! | a decision, `conflicts/<id>`, of whatever node | `resolved`, `reopened` or `undone`, by whom it says |
+//! | a conflict that waited for too long, `conflicts/<id>` too | `escalated`, by the node that says so |
 //! | a settled conflict whose value a decision changed | `overruled` |
 //! | `policies/…`, `schemas/…` | `policy_changed` |
 //! | `members/…` | `member_changed`: joined, left, evicted, back |
-//! | an alarm | `damage` |
-
-use std::sync::Arc;
+//! | an alarm, a store that was rebuilt | `damage` |
+//!
+//! `voted` is for ballots, which nothing holds yet.
 
 use serde_json::{Map, Value as Json, json};
 
+use super::decisions::decision_name;
 use super::log::brief;
-use crate::clock::{Dot, HybridTime, NodeId};
+use crate::clock::NodeId;
 use crate::conflict::Conflict;
+use crate::document::Sibling;
 use crate::document::rule::Severity;
 use crate::engine::alarm::Alarm;
+use crate::engine::conflicts::Difference;
 use crate::engine::io::Now;
 use crate::engine::member::Member;
 use crate::engine::replica::Replica;
 use crate::history::audit::detail::{BEFORE, NODES, STRATEGY, VALUE};
-use crate::history::audit::{Entry, Kind, Mark};
+use crate::history::audit::{Entry, Kind};
 
-/// Where decisions are kept.
-pub const DECISIONS: &str = "conflicts";
 /// The strategy that is a person.
-const MANUAL: &str = "manual";
+pub(super) const MANUAL: &str = "manual";
 /// The strategy that is no decision: somebody wrote over the siblings.
 const WRITE: &str = "write";
+/// Resolvers that may show the value from before the writes that met.
+const GOING_BACK: [&str; 2] = ["rollback", "discard"];
 /// Nodes named in one record.
 const NODES_MAX: usize = 16;
 
 impl Replica {
-    fn entry(&self, kind: Kind, now: Now) -> Entry {
+    pub(super) fn entry(&self, kind: Kind, now: Now) -> Entry {
         Entry::new(kind, self.id.node.to_string(), now.wall_ms)
     }
 
-    pub(in crate::engine) fn record_detected(&mut self, conflict: &Conflict, now: Now) {
+    /// The conflicts within one document, as they were and as they are.
+    pub(in crate::engine) fn record_within(&mut self, difference: &Difference, now: Now) {
+        for (conflict, earlier) in &difference.found {
+            match earlier {
+                None => self.record_detected(conflict, now),
+                Some(earlier) => self.record_turned(earlier, conflict, now),
+            }
+        }
+        difference.ended.iter().for_each(|over| self.record_ended(over, now));
+    }
+
+    fn record_detected(&mut self, conflict: &Conflict, now: Now) {
+        self.record_found(conflict, conflict.status.waits() || conflict.severity == Severity::Critical, now);
+    }
+
+    /// One of those that a rule over many documents found: it may be one of thousands, whatever it is about.
+    pub(super) fn record_one_of_many(&mut self, conflict: &Conflict, now: Now) {
+        self.record_found(conflict, false, now);
+    }
+
+    /// `always`: however many there are.
+    fn record_found(&mut self, conflict: &Conflict, always: bool, now: Now) {
         if !self.audit.awake {
             return;
         }
@@ -48,10 +75,9 @@ impl Replica {
         let settled = !conflict.status.waits();
         let strategy = conflict.resolver.unwrap_or("none");
         self.audit.counts.resolved(strategy, if settled { "settled" } else { "waits" });
-        let important = !settled || conflict.severity == Severity::Critical;
         let mono_ms = now.mono_ms();
-        if !important && !self.audit.flood.takes(2, mono_ms) {
-            return self.audit.flood.group(conflict, mono_ms);
+        if !always && !self.audit.flood.takes(1 + u64::from(settled), mono_ms) {
+            return self.audit.flood.group(Kind::Detected, conflict, strategy, mono_ms);
         }
         let detail = json!({
             NODES: nodes_of(conflict), "class": conflict.class, "severity": conflict.severity, "status": conflict.status,
@@ -67,7 +93,8 @@ impl Replica {
     fn record_settled(&mut self, conflict: &Conflict, now: Now) {
         let value = conflict.value.as_ref().map(brief);
         let detail = json!({ STRATEGY: conflict.resolver, VALUE: value, "policy": conflict.policy });
-        let mut entry = about(self.entry(Kind::Resolved, now), conflict).detail(present(detail));
+        let kind = if went_back(conflict) { Kind::RolledBack } else { Kind::Resolved };
+        let mut entry = about(self.entry(kind, now), conflict).detail(present(detail));
         if let Some(policy) = &conflict.policy {
             entry.actor = format!("policy/{policy}");
         }
@@ -75,7 +102,7 @@ impl Replica {
     }
 
     /// It stands otherwise than before: settled by what changed around it, or not any more.
-    pub(in crate::engine) fn record_turned(&mut self, before: &Conflict, conflict: &Conflict, now: Now) {
+    fn record_turned(&mut self, before: &Conflict, conflict: &Conflict, now: Now) {
         match (before.status.waits(), conflict.status.waits()) {
             (true, false) => {
                 self.audit.counts.resolved(conflict.resolver.unwrap_or("none"), "settled");
@@ -90,7 +117,7 @@ impl Replica {
         }
     }
 
-    pub(in crate::engine) fn record_ended(&mut self, conflict: &Conflict, now: Now) {
+    fn record_ended(&mut self, conflict: &Conflict, now: Now) {
         if !self.audit.awake {
             return;
         }
@@ -121,60 +148,19 @@ impl Replica {
         }
     }
 
-    /// What a changed document means by itself: a decision, a policy, a schema.
-    pub(in crate::engine) fn record_document(&mut self, name: &Arc<str>, now: Now) {
-        if !self.audit.awake {
-            return;
+    /// The end of one of many. `missed`: while no process was there to see who ended it.
+    pub(super) fn record_end_of_many(&mut self, conflict: &Conflict, missed: bool, now: Now) {
+        let mono_ms = now.mono_ms();
+        if !self.audit.flood.takes(1, mono_ms) {
+            self.audit.counts.resolved(WRITE, "settled");
+            return self.audit.flood.group(Kind::Resolved, conflict, WRITE, mono_ms);
         }
-        match name.split_once('/') {
-            Some((DECISIONS, id)) => self.record_decision(id, name, now),
-            Some(("policies" | "schemas", _)) => self.record_definition(name, now),
-            _ => {}
+        if !missed {
+            return self.record_ended(conflict, now);
         }
-    }
-
-    fn record_decision(&mut self, id: &str, name: &Arc<str>, now: Now) {
-        let Some(decision) = self.decision(id) else { return };
-        let kind = match decision.get("status").and_then(Json::as_str) {
-            Some("resolved") => Kind::Resolved,
-            Some("reopened") => Kind::Reopened,
-            Some("undone") => Kind::Undone,
-            _ => return,
-        };
-        let by = text(&decision, if kind == Kind::Reopened { "reopened_by" } else { "by" });
-        let writer = self.writer_of(name).map(|node| node.to_string());
-        let (document, field) = (text(&decision, "document"), text(&decision, "field"));
-        let before = self.mark_before(&[name, document.as_deref().unwrap_or_default()]);
-        let outcome = match kind {
-            Kind::Resolved => "decided",
-            Kind::Reopened => "reopened",
-            _ => "undone",
-        };
-        self.audit.counts.resolved(MANUAL, outcome);
-        let siblings = decision.get("siblings").and_then(Json::as_array);
-        let replicas = siblings.into_iter().flatten().filter_map(|sibling| sibling["replica"].as_str());
-        let detail = json!({
-            STRATEGY: MANUAL, VALUE: decision.get("value").map(brief), "how": decision.get("how").map(brief),
-            NODES: nodes(replicas), "dot": decision.get("dot"), "written_at": writer,
-            BEFORE: before.map(|mark| mark.to_value()),
-        });
-        let mut entry = self.entry(kind, now).conflict(id);
-        (entry.document, entry.field) = (document, field);
-        entry.actor = by.or(writer).unwrap_or(entry.actor);
-        self.record(entry.detail(present(detail)));
-    }
-
-    fn record_definition(&mut self, name: &Arc<str>, now: Now) {
-        let view = self.view(name);
-        let definition = view.as_ref().and_then(|view| view.fields.get(crate::engine::schemas::DEFINITION));
-        let hash = definition.map(|json| blake3::hash(json.to_string().as_bytes()).to_hex()[..32].to_owned());
-        let before = self.mark_before(&[name]).map(|mark| mark.to_value());
-        let mut entry = self.entry(Kind::PolicyChanged, now).document(&**name);
-        entry.actor = self.writer_of(name).map_or(entry.actor, |node| node.to_string());
-        let detail = json!({
-            "definition": definition.map(brief), "hash": hash, "removed": definition.is_none(), BEFORE: before,
-        });
-        self.record(entry.detail(present(detail)));
+        self.audit.counts.resolved(WRITE, "settled");
+        let detail = json!({ STRATEGY: WRITE, "rule": conflict.rule, "missed": true });
+        self.record(about(self.entry(Kind::Resolved, now), conflict).detail(present(detail)));
     }
 
     pub(in crate::engine) fn record_member(
@@ -208,49 +194,19 @@ impl Replica {
         self.record(entry.detail(json!({ "alarm": alarm.kind(), "text": alarm.to_string() })));
     }
 
-    pub(in crate::engine) fn close_flood(&mut self, now: Now) {
-        if let Some(detail) = self.audit.flood.close(now.mono_ms()) {
-            let entry = self.entry(Kind::Detected, now);
+    pub(super) fn close_flood(&mut self, now: Now) {
+        while let Some((kind, detail)) = self.audit.flood.close(now.mono_ms()) {
+            let entry = self.entry(kind, now);
             self.record(entry.detail(detail));
         }
     }
-
-    fn decision(&self, id: &str) -> Option<Map<String, Json>> {
-        Some(self.view(&decision_name(id))?.fields)
-    }
-
-    /// The newest op of a document.
-    fn newest_of(&self, name: &str) -> Option<(Dot, HybridTime)> {
-        let entries = self.state.document(name)?.cells().flat_map(|cell| cell.entries());
-        let rank = |entry: &crate::document::cell::EntryRef<'_>| {
-            (entry.at, *self.state.roster.id(entry.dot.slot()), entry.dot.seq())
-        };
-        entries.max_by_key(rank).map(|entry| (entry.dot, entry.at))
-    }
-
-    /// The node that wrote it last.
-    fn writer_of(&self, name: &str) -> Option<NodeId> {
-        self.newest_of(name).map(|(dot, _)| self.state.roster.id(dot.slot()).node)
-    }
-
-    /// Where the state stood before the transaction that wrote the first of these documents last: one transaction has
-    /// one stamp, so its first op is the lowest of that stamp in any of them.
-    fn mark_before(&self, names: &[&str]) -> Option<Mark> {
-        let (newest, at) = self.newest_of(names.first()?)?;
-        let documents = names.iter().filter_map(|name| self.state.document(name));
-        let entries = documents.flat_map(|document| document.cells()).flat_map(|cell| cell.entries());
-        let same = entries.filter(|entry| entry.at == at && entry.dot.slot() == newest.slot());
-        let first = same.map(|entry| entry.dot.seq()).min()?;
-        let clock = self.state.clock.iter().map(|(slot, seq)| {
-            let seq = if slot == newest.slot() { seq.min(first - 1) } else { seq };
-            (*self.state.roster.id(slot), seq)
-        });
-        Some(Mark::new(HybridTime(at.0.saturating_sub(1)), clock.filter(|(_, seq)| *seq > 0).collect()))
-    }
 }
 
-fn decision_name(id: &str) -> String {
-    format!("{DECISIONS}/{id}")
+/// Whether what holds is none of the values that met, but the one before them.
+fn went_back(conflict: &Conflict) -> bool {
+    let is_shown = |sibling: &Sibling| Some(&sibling.value) == conflict.value.as_ref();
+    let back = conflict.resolver.is_some_and(|resolver| GOING_BACK.contains(&resolver));
+    back && !conflict.siblings.is_empty() && !conflict.siblings.iter().any(is_shown)
 }
 
 fn about(entry: Entry, conflict: &Conflict) -> Entry {
@@ -266,7 +222,7 @@ fn nodes_of(conflict: &Conflict) -> Vec<String> {
     nodes(conflict.siblings.iter().map(|sibling| sibling.replica.as_str()))
 }
 
-fn nodes<'a>(replicas: impl Iterator<Item = &'a str>) -> Vec<String> {
+pub(super) fn nodes<'a>(replicas: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut nodes: Vec<String> = replicas.filter_map(|id| Some(id.split('/').next()?.to_owned())).collect();
     nodes.sort_unstable();
     nodes.dedup();
@@ -274,12 +230,12 @@ fn nodes<'a>(replicas: impl Iterator<Item = &'a str>) -> Vec<String> {
     nodes
 }
 
-fn text(fields: &Map<String, Json>, name: &str) -> Option<String> {
+pub(super) fn text(fields: &Map<String, Json>, name: &str) -> Option<String> {
     fields.get(name).and_then(Json::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
 /// Without the members that say nothing.
-fn present(mut detail: Json) -> Json {
+pub(super) fn present(mut detail: Json) -> Json {
     if let Json::Object(members) = &mut detail {
         members.retain(|_, value| !value.is_null() && value.as_array().is_none_or(|items| !items.is_empty()));
     }

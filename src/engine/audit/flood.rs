@@ -1,14 +1,17 @@
-//! Conflicts that a resolver settles come as fast as writes do. A few a second are recorded one by one; beyond that one
-//! record a second says how many there were, of which fields, and names the first.
+//! Conflicts that a resolver settles come as fast as writes do, and one rule over a collection finds thousands at once. A
+//! few a second are recorded one by one; beyond that one record a second says how many there were, of which fields, and
+//! names the first.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value as Json, json};
 
 use crate::conflict::Conflict;
+use crate::history::audit::Kind;
+use crate::history::audit::detail::STRATEGY;
 
 /// Records one by one, a second, and how many at once after a quiet time. At about 600 bytes each, a flood of days fills
-/// the audit no faster than one every 15 ms; what waits for somebody is not counted here.
+/// the audit no faster than one every 15 ms; what waits for somebody in one document is not counted here.
 pub const RECORDS_PER_S: u64 = 64;
 pub const BURST: u64 = 256;
 /// A group is closed after so long, ms.
@@ -22,7 +25,8 @@ pub struct Flood {
     /// Thousandths of a record that may still be written.
     room: u64,
     filled_ms: u64,
-    group: Option<Group>,
+    /// Of those found, and of those that ended.
+    groups: BTreeMap<Kind, Group>,
 }
 
 #[derive(Debug, Default)]
@@ -38,7 +42,7 @@ struct Group {
 
 impl Default for Flood {
     fn default() -> Self {
-        Self { room: BURST * 1_000, filled_ms: 0, group: None }
+        Self { room: BURST * 1_000, filled_ms: 0, groups: BTreeMap::new() }
     }
 }
 
@@ -55,15 +59,16 @@ impl Flood {
         fits
     }
 
-    pub(super) fn group(&mut self, conflict: &Conflict, mono_ms: u64) {
-        let group = self.group.get_or_insert_with(|| Group { since_ms: mono_ms, ..Group::default() });
+    /// Counts one more that begins or ends, and by what.
+    pub(super) fn group(&mut self, kind: Kind, conflict: &Conflict, strategy: &'static str, mono_ms: u64) {
+        let group = self.groups.entry(kind).or_insert_with(|| Group { since_ms: mono_ms, ..Group::default() });
         group.conflicts += 1;
         if group.named.len() < NAMED_MAX {
             group.named.push(conflict.id.clone());
         }
         let collection = conflict.document.split('/').next().unwrap_or_default().to_owned();
         let field = conflict.field.clone().or_else(|| conflict.rule.clone()).unwrap_or_default();
-        let key = (collection, field, conflict.resolver.unwrap_or("none"));
+        let key = (collection, field, strategy);
         if group.by.contains_key(&key) || group.by.len() < FIELDS_MAX {
             *group.by.entry(key).or_default() += 1;
         } else {
@@ -71,14 +76,22 @@ impl Flood {
         }
     }
 
-    /// What the group comes to, once it is old enough.
-    pub(super) fn close(&mut self, mono_ms: u64) -> Option<Json> {
-        let group = self.group.take_if(|group| mono_ms >= group.since_ms + GROUP_MS)?;
+    /// What a group comes to, once it is old enough. Ask until there is none.
+    pub(super) fn close(&mut self, mono_ms: u64) -> Option<(Kind, Json)> {
+        let is_due = |(_, group): &(&Kind, &Group)| mono_ms >= group.since_ms.saturating_add(GROUP_MS);
+        let kind = *self.groups.iter().find(is_due)?.0;
+        let group = self.groups.remove(&kind)?;
+        let mut strategies: Vec<&str> = group.by.keys().map(|(_, _, strategy)| *strategy).collect();
+        strategies.dedup();
         let by = group.by.into_iter().map(|((collection, field, strategy), conflicts)| {
-            json!({ "collection": collection, "field": field, "strategy": strategy, "conflicts": conflicts })
+            json!({ "collection": collection, "field": field, STRATEGY: strategy, "conflicts": conflicts })
         });
         let by: Vec<Json> = by.collect();
-        Some(json!({ "grouped": group.conflicts, "by": by, "others": group.others, "first": group.named }))
+        let mut detail = json!({ "grouped": group.conflicts, "by": by, "others": group.others, "first": group.named });
+        if let ([strategy], Kind::Resolved) = (&strategies[..], kind) {
+            detail[STRATEGY] = Json::from(*strategy);
+        }
+        Some((kind, detail))
     }
 }
 
@@ -100,14 +113,19 @@ mod tests {
     fn a_group_counts_all_and_names_the_first() {
         let mut flood = Flood::default();
         for n in 0..1_000 {
-            flood.group(&Conflict::past(&format!("{n}"), &format!("vms/{n}"), &format!("f{}", n % 100)), 5);
+            let conflict = Conflict::past(&format!("{n}"), &format!("vms/{n}"), &format!("f{}", n % 100));
+            flood.group(Kind::Detected, &conflict, "max", 5);
         }
         assert_eq!(flood.close(GROUP_MS), None);
-        let detail = flood.close(GROUP_MS + 5).unwrap();
+        flood.group(Kind::Resolved, &Conflict::past("0", "vms/0", "f"), "write", 5);
+        let (kind, detail) = flood.close(GROUP_MS + 5).unwrap();
+        assert_eq!(kind, Kind::Detected);
         let told: u64 = detail["by"].as_array().unwrap().iter().map(|by| by["conflicts"].as_u64().unwrap()).sum();
         assert_eq!((&detail["grouped"], told + detail["others"].as_u64().unwrap()), (&json!(1_000), 1_000));
         assert_eq!(detail["first"].as_array().unwrap().len(), NAMED_MAX);
         assert!(detail.to_string().len() < 8 << 10);
+        let (kind, detail) = flood.close(u64::MAX).unwrap();
+        assert_eq!((kind, &detail[STRATEGY]), (Kind::Resolved, &json!("write")), "who counts strategies finds it");
         assert_eq!(flood.close(u64::MAX), None);
     }
 }

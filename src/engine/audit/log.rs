@@ -1,80 +1,46 @@
 //! The chain in memory. The disk holds the same rows: what goes there, and what it said to have, passes through here.
 //!
-//! Records are bounded in number and bytes. When there are too many, the oldest go at one of this node's own anchors, as
-//! [`retention`](crate::history::audit::retention) demands, so the chain that is left still proves itself. Where a disk
-//! takes nothing, new records stop at a bound too, and the first one after that says how many were left out.
+//! Records are bounded in number and bytes; which ones go is for [`retain`](super::retain). Where a disk takes nothing, new
+//! records stop at a bound too, and the first one after that says how many were left out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::{Value as Json, json};
 
 use super::anchors::{self, Anchors};
 use super::counts::Counts;
+use super::damage::Loss;
 use super::flood::Flood;
+use super::rows::Rows;
 use super::shelves::{ShelfError, Shelves};
+use super::standing::{self, Standing};
 use crate::clock::NodeId;
 use crate::engine::hooks::Mutant;
 use crate::engine::io::Now;
 use crate::engine::replica::Replica;
 use crate::history::audit::chain::Appended;
-use crate::history::audit::export::ExportError;
-use crate::history::audit::row::{BASE_KEY, index_of, key_of, own_range, split_imported};
-use crate::history::audit::survey::Patterns;
-use crate::history::audit::{
-    Anchor, Chain, Check, Entry, Imported, Index, Kind, Page, Query, RecordRef, Report, Retention, Survey, Window,
-    export, verify,
-};
+use crate::history::audit::row::{own_range, split_imported};
+use crate::history::audit::{Anchor, Chain, Check, Entry, Imported, Index, Kind, RecordRef, Report, verify};
 
 /// Records kept, in memory and on the disk. At 500 bytes each about 32 MB; the bytes are bounded beside.
 pub const RECORDS_MAX: usize = 65_536;
 pub const BYTES_MAX: usize = 32 << 20;
-/// A quarter goes at once, so that cutting is rare.
-const KEPT_RECORDS: usize = RECORDS_MAX / 4 * 3;
-const KEPT_BYTES: usize = BYTES_MAX / 4 * 3;
 /// Records that no disk has yet. Beyond it new ones are counted and left out.
 pub const UNSTORED_MAX: u64 = 8_192;
 /// An own anchor stands at least every so many records, published or not, so that there are places to cut at.
 const MARK_RECORDS: u64 = 4_096;
 
-/// Changes to the tree, in order.
-#[derive(Debug, Default)]
-pub struct Rows(Vec<(Vec<u8>, Option<Vec<u8>>)>);
-
-impl Rows {
-    pub(super) fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
-        self.0.push((key, Some(value)));
-    }
-
-    pub(super) fn remove(&mut self, key: Vec<u8>) {
-        self.0.push((key, None));
-    }
-
-    pub(in crate::engine) fn take(&mut self) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
-        std::mem::take(&mut self.0)
-    }
-}
-
-/// What was found wrong with a chain.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Verified {
-    pub node: String,
-    /// Nothing is wrong, neither when it was read nor now.
-    pub whole: bool,
-    /// What was wrong with the rows on the disk when this process read them.
-    pub at_start: Option<Report>,
-    pub now: Report,
-}
-
 #[derive(Debug)]
 pub struct Audit {
     pub(super) chain: Chain,
     /// This node's own rows, the base among them, by key.
-    records: BTreeMap<Vec<u8>, Vec<u8>>,
-    bytes: usize,
-    index: Index,
-    at_start: Report,
+    pub(super) records: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub(super) bytes: usize,
+    pub(super) index: Index,
+    pub(super) at_start: Report,
     pub(super) anchors: Anchors,
-    shelves: Shelves,
+    pub(super) shelves: Shelves,
+    pub(super) standing: Standing,
     pub(super) flood: Flood,
     pub(in crate::engine) counts: Counts,
     /// Since the start is over: what the store held is no news.
@@ -90,6 +56,8 @@ pub struct Audit {
     /// Newest index that the disk is known to have; `None` before there is any.
     stored: Option<u64>,
     left_out: u64,
+    /// When it is looked next whether records are too old, on the clock that only goes forward.
+    pub(super) aged_ms: u64,
     pub(in crate::engine) rows: Rows,
 }
 
@@ -97,13 +65,17 @@ impl Audit {
     /// Reads back what the tree held. Damage in it is told, and stops nothing.
     pub(in crate::engine) fn load(node: NodeId, held: BTreeMap<Vec<u8>, Vec<u8>>, check: Check<'_>) -> Self {
         let (first, end) = own_range();
-        let (mut records, mut imported, mut anchors) = (BTreeMap::new(), BTreeMap::new(), Anchors::default());
+        let (mut records, mut imported) = (BTreeMap::new(), BTreeMap::new());
+        let (mut anchors, mut standing) = (Anchors::default(), Standing::default());
         for (key, row) in held {
             if key >= first && key < end {
                 records.insert(key, row);
             } else if anchors::is_key(&key) {
                 // One that does not decode proves nothing, for or against.
                 let _ = anchors.load(&row);
+            } else if standing::is_key(&key) {
+                // The conflict of one that does not decode is told anew.
+                let _ = standing.load(&key, &row);
             } else if split_imported(&key).is_some() {
                 imported.insert(key, row);
             }
@@ -119,6 +91,7 @@ impl Audit {
             marked: None,
             bytes: records.values().map(Vec::len).sum(),
             shelves: Shelves::load(node, imported, check),
+            standing,
             chain,
             records,
             index,
@@ -130,6 +103,7 @@ impl Audit {
             due_ms: 0,
             published: None,
             left_out: 0,
+            aged_ms: 0,
             rows: Rows::default(),
         }
     }
@@ -155,55 +129,7 @@ impl Audit {
         &self.records
     }
 
-    /// What is known of a node's chain, its own or an imported one; `None` where nothing is.
-    fn span_of(&self, node: &NodeId) -> Option<(u64, u64)> {
-        match *node == self.chain.node() {
-            true => Some(self.chain.span()),
-            false => self.shelves.archive().shelves().get(node).map(|shelf| shelf.span()),
-        }
-    }
-
-    /// One page of a node's chain; `None` when that node's is not held.
-    pub fn page(&self, node: &NodeId, query: &Query) -> Option<Page> {
-        let span = self.span_of(node)?;
-        match *node == self.chain.node() {
-            true => Some(query.page(span, &self.index, &|index| self.records.get(&key_of(index)[..]).cloned())),
-            false => Some(query.page(span, &Index::new(1), &|index| self.shelves.row(node, index))),
-        }
-    }
-
-    /// What conflicts most and what keeps coming back, by this node's own records.
-    pub fn patterns(&self, window: Window) -> Patterns {
-        let mut survey = Survey::new(window);
-        let readable = self.records.values().filter_map(|row| RecordRef::decode(row).ok());
-        readable.filter(RecordRef::is_sealed).for_each(|record| survey.add(&record));
-        survey.finish()
-    }
-
-    /// A node's chain as JSON lines, with all anchors that are held of it.
-    pub fn export(&self, node: &NodeId) -> Option<Result<Vec<String>, ExportError>> {
-        self.span_of(node)?;
-        let anchors: Vec<Anchor> = self.anchors.of(node).copied().collect();
-        Some(match *node == self.chain.node() {
-            true => export(*node, &self.records, &anchors).collect(),
-            false => export(*node, self.shelves.chain(node), &anchors).collect(),
-        })
-    }
-
-    fn verify(&self, node: &NodeId, check: Check<'_>) -> Option<Verified> {
-        self.span_of(node)?;
-        let anchors: Vec<Anchor> = self.anchors.of(node).copied().collect();
-        let own = *node == self.chain.node();
-        let now = match own {
-            true => verify(*node, &self.records, &anchors, check),
-            false => verify(*node, self.shelves.chain(node), &anchors, check),
-        };
-        let at_start = own.then(|| self.at_start.clone());
-        let whole = now.is_whole() && at_start.as_ref().is_none_or(Report::is_whole);
-        Some(Verified { node: node.to_string(), whole, at_start, now })
-    }
-
-    fn keep(&mut self, appended: Appended, skipped: bool) {
+    pub(super) fn keep(&mut self, appended: Appended, skipped: bool) {
         if let Ok(record) = RecordRef::decode(&appended.row.bytes) {
             self.index.insert(&record);
             self.counts.record(record.kind);
@@ -225,27 +151,11 @@ impl Audit {
     pub(in crate::engine) fn head(&self) -> Option<u64> {
         self.chain.head().map(|head| head.index)
     }
-
-    /// How many of the newest records are to stay when there are too many.
-    fn fitting(&self) -> usize {
-        let mut bytes = 0;
-        let newest = self.records.values().rev();
-        let fits = newest.take_while(|row| {
-            bytes += row.len();
-            bytes <= KEPT_BYTES
-        });
-        fits.take(KEPT_RECORDS).count()
-    }
 }
 
 impl Replica {
     pub fn audit(&self) -> &Audit {
         &self.audit
-    }
-
-    /// What is wrong with a node's chain: this one's, or an imported one; `None` when it is not held.
-    pub fn verify_audit(&self, node: &NodeId) -> Option<Verified> {
-        self.audit.verify(node, &|node, message, signature| self.keys.verify(node, message, signature))
     }
 
     /// Takes another node's exported chain.
@@ -285,12 +195,16 @@ impl Replica {
         self.persistence.touch();
     }
 
-    /// The start is over: what happens from now on is news.
-    pub(in crate::engine) fn wake_audit(&mut self, now: Now) {
+    /// The start is over: what happens from now on is news. `loss`: what is known of the store that was damaged.
+    pub(in crate::engine) fn wake_audit(&mut self, loss: Option<Loss>, now: Now) {
         self.audit.awake = true;
         let started = self.audit.chain.start(&self.config.incarnation, now.wall_ms);
         self.audit.keep(started, false);
         self.persistence.touch();
+        if self.config.rebuilt {
+            self.record_loss(loss.unwrap_or_default(), now);
+        }
+        self.end_what_no_rule_names(now);
         self.plan_anchor(now);
     }
 
@@ -301,9 +215,13 @@ impl Replica {
         if index >= self.audit.signed + MARK_RECORDS {
             self.mark_head(now);
         }
-        if self.audit.records.len() > RECORDS_MAX || self.audit.bytes > BYTES_MAX {
-            self.cut_audit(now);
-        }
+        self.retain_if_full(now);
+    }
+
+    /// On every tick. Where nothing is due, this is a few comparisons.
+    pub(in crate::engine) fn tend_audit(&mut self, now: Now) {
+        self.close_flood(now);
+        self.retain_if_old(now);
     }
 
     /// Signs the newest stored record. Whether others are told is another matter.
@@ -314,53 +232,6 @@ impl Replica {
         (self.audit.signed, self.audit.marked) = (anchor.index, Some(anchor));
         self.persistence.touch();
         Some(anchor)
-    }
-
-    fn cut_audit(&mut self, now: Now) {
-        let (keys, own) = (self.keys.clone(), self.id.node);
-        let audit = &mut self.audit;
-        let Some(head) = audit.chain.head() else { return };
-        let retention = Retention { records_max: audit.fitting() as u64, ..Retention::default() };
-        let first = audit.chain.span().0;
-        // A restored disk leaves anchors of a chain that is no more.
-        let row_hash = |index: u64| RecordRef::decode(audit.records.get(&key_of(index)[..])?).ok().map(|row| row.hash);
-        let holds = |anchor: &&Anchor| anchor.index >= first && row_hash(anchor.index) == Some(anchor.hash);
-        let anchors: Vec<Anchor> = audit.anchors.of(&own).filter(holds).copied().collect();
-        let Some(anchor) = retention.due(&anchors, head.index, now.wall_ms) else { return };
-        let Some(row) = audit.records.get(&key_of(anchor.index)[..]).cloned() else { return };
-        let check: Check<'_> = &|node, message, signature| keys.verify(node, message, signature);
-        let by = own.to_string();
-        let cut = audit.chain.cut(anchor, &row, &by, now.wall_ms, &|message| keys.sign(message), check);
-        // Contradicted: the row is not the one that was signed. The chain is kept whole, to be looked at.
-        let Ok(cut) = cut else { return };
-        audit.rows.put(cut.base_row.key.clone(), cut.base_row.bytes.clone());
-        for key in cut.removals() {
-            audit.bytes -= audit.records.remove(&key[..]).map_or(0, |row| row.len());
-            audit.rows.remove(key.to_vec());
-        }
-        audit.bytes += cut.base_row.bytes.len();
-        audit.bytes -= audit.records.insert(BASE_KEY.to_vec(), cut.base_row.bytes).map_or(0, |row| row.len());
-        audit.index.cut(cut.last + 1);
-        audit.keep(cut.record, false);
-        self.persistence.touch();
-    }
-}
-
-/// Nodes that a query may be about: this one, and those whose chains were imported.
-impl Audit {
-    pub fn nodes(&self) -> BTreeSet<NodeId> {
-        self.shelves.archive().shelves().keys().copied().chain([self.chain.node()]).collect()
-    }
-
-    /// Indexes of the oldest and the newest record that is held.
-    pub fn bounds(&self) -> Option<(u64, u64)> {
-        let mut indexes = self.records.keys().filter_map(|key| index_of(key));
-        let first = indexes.next()?;
-        Some((first, indexes.next_back().unwrap_or(first)))
-    }
-
-    pub fn bytes(&self) -> usize {
-        self.bytes
     }
 }
 

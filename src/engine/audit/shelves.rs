@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::log::Rows;
+use super::rows::Rows;
 use crate::clock::NodeId;
 use crate::history::audit::archive::{Archive, range_of};
 use crate::history::audit::row::{BASE_KEY, imported_key, key_of, split_imported};

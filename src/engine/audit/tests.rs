@@ -5,15 +5,15 @@ use serde_json::{Value as Json, json};
 use crate::document::plan::{Edit, Write};
 use crate::engine::persist::Tree;
 use crate::engine::world::World;
-use crate::history::audit::row::{key_of, own_range};
+use crate::history::audit::retention::Retention;
 use crate::history::audit::{Kind, Query, Record};
 
-fn records(world: &World, node: usize, kinds: &[Kind]) -> Vec<Record> {
+pub(super) fn records(world: &World, node: usize, kinds: &[Kind]) -> Vec<Record> {
     let query = Query { kinds: kinds.to_vec(), ..Query::default() };
     world.replica(node).audit().page(&world.id(node), &query).unwrap().records
 }
 
-fn set(field: &str, value: Json) -> Edit {
+pub(super) fn set(field: &str, value: Json) -> Edit {
     Edit::Set { field: field.into(), value }
 }
 
@@ -137,24 +137,6 @@ fn a_node_anchors_once_a_minute_and_is_silent_when_nothing_is_new() {
 }
 
 #[test]
-fn what_the_disk_was_made_to_forget_is_found_by_the_anchor_that_the_other_node_holds() {
-    let mut world = World::new(2);
-    world.put(0, "policies/p", json!({ "definition": { "rules": [] } }));
-    (0..9).for_each(|_| world.settle());
-    let own = world.id(0);
-    assert!(world.replica(1).audit().anchors().of(&own).count() > 0);
-    let mut disk = world.disk(0);
-    let (first, end) = own_range();
-    // Whoever owns the disk forgets the node's own anchors too.
-    disk.retain(|(tree, key), _| *tree != Tree::Audit || (*key >= first && *key < end && *key != key_of(1)));
-    world.restart(0, Some(disk));
-    world.settle();
-    let verified = world.replica(0).verify_audit(&own).unwrap();
-    let says: Vec<String> = verified.now.findings.iter().map(ToString::to_string).collect();
-    assert!(!verified.whole && says.iter().any(|text| text.contains("records 1 to 1 were deleted")), "{says:?}");
-}
-
-#[test]
 fn the_oldest_records_go_at_an_anchor_and_the_rest_still_proves_itself() {
     let mut world = World::new(1);
     for n in 0..super::log::RECORDS_MAX + 5_000 {
@@ -170,4 +152,108 @@ fn the_oldest_records_go_at_an_anchor_and_the_rest_still_proves_itself() {
     assert!(verified.whole && verified.now.base.is_some(), "{verified:?}");
     world.restart(0, None);
     assert!(world.replica(0).verify_audit(&world.id(0)).unwrap().whole);
+}
+
+pub(super) fn rules(world: &mut World, collection: &str, definition: Json) {
+    world.put(0, &format!("schemas/{collection}"), json!({ "definition": definition }));
+    world.settle();
+}
+
+#[test]
+fn an_escalation_is_on_record_at_every_node_under_the_one_that_wrote_it() {
+    let mut world = World::new(2);
+    let rule = json!({ "name": "people", "resolver": "manual", "escalate": { "to": "freeze", "after_ms": 700 } });
+    world.put(0, "policies/p", json!({ "definition": { "rules": [rule] } }));
+    contested(&mut world);
+    world.settle();
+    let id = world.replica(0).conflicts().of("vms/1")[0].id.clone();
+    let leader = world.id(0).min(world.id(1)).to_string();
+    for node in 0..2 {
+        let escalated = records(&world, node, &[Kind::Escalated]);
+        assert_eq!(escalated.len(), 1, "{escalated:?}");
+        assert_eq!((&escalated[0].actor, escalated[0].conflict.as_deref()), (&leader, Some(&*id)));
+        assert_eq!((escalated[0].document.as_deref(), escalated[0].field.as_deref()), (Some("vms/1"), Some("host")));
+        assert_eq!(escalated[0].detail["to"], "freeze");
+        assert!(escalated[0].detail["policy"].as_str().unwrap().starts_with("p@"), "{escalated:?}");
+    }
+}
+
+#[test]
+fn a_resolver_that_goes_back_is_on_record_as_rolled_back() {
+    let mut world = World::new(2);
+    let fields = json!({ "f": { "type": "contested", "resolver": "rollback" } });
+    let small = json!({ "name": "small", "class": "invariant", "check": "doc.f < 10" });
+    rules(&mut world, "things", json!({ "fields": fields, "rules": [small] }));
+    let both = |world: &mut World, values: [u64; 2]| {
+        world.put(0, "things/1", json!({ "f": 5 }));
+        world.settle();
+        world.partition(&[0], &[1]);
+        (0..2).for_each(|node| world.edit(node, "things/1", set("f", json!(values[node]))));
+        world.heal();
+        world.settle();
+    };
+    both(&mut world, [7, 20]);
+    let settled = |world: &World| {
+        let settled = records(world, 0, &[Kind::Resolved, Kind::RolledBack]);
+        settled.into_iter().rfind(|record| record.field.as_deref() == Some("f")).unwrap()
+    };
+    let one = settled(&world);
+    assert_eq!((one.kind, &one.detail["value"]), (Kind::Resolved, &json!(7)), "one of the two keeps the rule");
+    both(&mut world, [20, 30]);
+    let none = settled(&world);
+    assert_eq!((none.kind, &none.detail["value"]), (Kind::RolledBack, &json!(5)), "neither does: {none:?}");
+    assert_eq!(none.detail["strategy"], "rollback");
+}
+
+#[test]
+fn records_go_when_they_are_old_though_there_are_few() {
+    let mut world = World::new(1);
+    let policy = |world: &mut World, n: u64| {
+        world.put(0, "policies/p", json!({ "definition": { "rules": [], "about": n.to_string() } }));
+        (0..9).for_each(|_| world.settle());
+    };
+    let first = |world: &World| world.replica(0).audit().chain().span().0;
+    policy(&mut world, 1);
+    let year_ms = Retention::default().keep_ms;
+    world.pass(year_ms / 2);
+    policy(&mut world, 2);
+    world.pass(year_ms / 2 - 3_600_000);
+    world.settle();
+    assert_eq!(first(&world), 0, "nothing is a year old");
+    world.pass(2 * 3_600_000);
+    world.settle();
+    let kept = first(&world);
+    let of_policy = records(&world, 0, &[Kind::PolicyChanged]);
+    assert!(kept > 0 && of_policy.len() == 1, "the first went, the second is younger: {of_policy:?}");
+    assert_eq!(records(&world, 0, &[Kind::Retained]).len(), 1);
+    assert!(world.replica(0).verify_audit(&world.id(0)).unwrap().whole);
+    world.restart(0, None);
+    world.settle();
+    assert!(world.replica(0).verify_audit(&world.id(0)).unwrap().whole);
+    // Years later nothing is left but what cuts said of themselves, and that is left alone.
+    (0..6).for_each(|_| (world.pass(year_ms / 2), (0..9).for_each(|_| world.settle())).1);
+    assert!(records(&world, 0, &[Kind::PolicyChanged]).is_empty());
+    let quiet = (first(&world), records(&world, 0, &[]).len());
+    (0..4).for_each(|_| (world.pass(year_ms), (0..9).for_each(|_| world.settle())).1);
+    assert_eq!((first(&world), records(&world, 0, &[]).len()), quiet);
+}
+
+#[test]
+fn a_tick_looks_for_old_records_once_a_minute_and_a_quiet_node_puts_out_nothing() {
+    let mut world = World::new(1);
+    (0..18).for_each(|_| world.settle());
+    let mut now = world.now;
+    let replica = &mut world.nodes[0].replica;
+    replica.tend_audit(now);
+    let mut looks = Vec::new();
+    for _ in 0..1_800 {
+        let due_ms = replica.audit.aged_ms;
+        now.mono_us += 100_000;
+        now.wall_ms += 100;
+        replica.publish_anchor_if_due(now);
+        replica.tend_audit(now);
+        looks.extend((replica.audit.aged_ms != due_ms).then_some(replica.audit.aged_ms));
+    }
+    assert!((2..=3).contains(&looks.len()), "three minutes: {looks:?}");
+    assert_eq!((replica.drain().count(), replica.audit.rows.take().len()), (0, 0));
 }

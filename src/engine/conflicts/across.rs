@@ -35,8 +35,10 @@ impl Replica {
                 across::looks_at(&judge).map(|other| (other, self.collection(other))).collect();
             read += own.len() + others.values().map(Collection::len).sum::<usize>();
             let found = across::across(&judge, &own, |other| others.get(other));
-            let difference = self.conflicts.put_across(collection, found.into_iter().map(Arc::new).collect());
-            self.tell_difference(difference, now);
+            let found = found.into_iter().map(Arc::new).collect();
+            let difference = self.conflicts.put_across(collection.clone(), found);
+            self.record_across(&collection, &difference, now);
+            self.tell_difference(difference);
         }
         self.conflicts.look_at_ms = now.mono_ms() + ACROSS_MS.max(read as u64 / READ_A_MS);
     }

@@ -97,7 +97,8 @@ impl Replica {
         let judged = self.judge_anew(name);
         self.state.set_judged(name, !judged.is_empty());
         let difference = self.conflicts.put_within(name, judged);
-        self.tell_difference(difference, now);
+        self.record_within(&difference, now);
+        self.tell_difference(difference);
     }
 
     /// The conflicts within a document as it is now.
@@ -147,16 +148,12 @@ impl Replica {
         self.conflicts.put_within(&name.into(), Judged { settlements: Vec::new(), conflicts });
     }
 
-    pub(super) fn tell_difference(&mut self, difference: Difference, now: Now) {
+    pub(super) fn tell_difference(&mut self, difference: Difference) {
         let Difference { found, ended } = difference;
         for (conflict, earlier) in found {
-            match &earlier {
-                None => {
-                    self.tally.conflicts_detected += 1;
-                    self.record_detected(&conflict, now);
-                    self.emit(Event::ConflictDetected(conflict.clone()));
-                }
-                Some(earlier) => self.record_turned(earlier, &conflict, now),
+            if earlier.is_none() {
+                self.tally.conflicts_detected += 1;
+                self.emit(Event::ConflictDetected(conflict.clone()));
             }
             if conflict.escalated.is_some() && earlier.is_none_or(|earlier| earlier.escalated != conflict.escalated) {
                 self.emit(Event::ConflictEscalated(conflict));
@@ -164,7 +161,6 @@ impl Replica {
         }
         for conflict in ended {
             self.tally.conflicts_ended += 1;
-            self.record_ended(&conflict, now);
             self.emit(Event::ConflictEnded(conflict));
         }
     }

@@ -41,7 +41,7 @@ impl Judged {
 
 /// What became of the list.
 #[derive(Debug, Default)]
-pub(super) struct Difference {
+pub(in crate::engine) struct Difference {
     /// The conflicts that are there now, each with what was listed under its id before.
     pub found: Vec<(Arc<Conflict>, Option<Arc<Conflict>>)>,
     pub ended: Vec<Arc<Conflict>>,

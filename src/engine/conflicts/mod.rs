@@ -18,6 +18,7 @@ mod rivals;
 mod tests;
 
 pub use list::Conflicts;
+pub(super) use list::Difference;
 
 use super::{member, schemas};
 

@@ -12,11 +12,15 @@ use crate::clock::NodeId;
 
 /// A row that cannot be exported. The other lines still come; an import refuses what is left.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("record {index:?} cannot be exported: {error}; verify the chain to see what else is wrong")]
+#[error("{} cannot be exported: {error}; verify the chain to see what else is wrong", row(.index))]
 pub struct ExportError {
     /// `None`: the row's key is no index either.
     pub index: Option<u64>,
     pub error: RecordError,
+}
+
+fn row(index: &Option<u64>) -> String {
+    index.map_or("a row that is no record's".to_owned(), |index| format!("record {index}"))
 }
 
 /// Lines without their line ends: a header, the anchors, the records, an end.

@@ -33,19 +33,27 @@ pub enum Finding {
     BadBase { error: String },
     /// The anchored record is not there, nor any later.
     #[error(
-        "the chain was cut off: record {anchored} is anchored, and the last one here is {stored:?}{}",
-        explained(.started)
+        "the chain was cut off: record {anchored} is anchored, and {}{}",
+        ends(.stored), explained(.started)
     )]
     Truncated { stored: Option<u64>, anchored: u64, started: Option<u64> },
     #[error(
-        "record {anchored} is not the one that was anchored: what comes after {after:?}, up to it, was written anew{}",
-        explained(.started)
+        "record {anchored} is not the one that was anchored: {} was written anew{}",
+        stretch(.after), explained(.started)
     )]
     Rewritten { after: Option<u64>, anchored: u64, started: Option<u64> },
     #[error("this node signed two different records {index}: it keeps two chains, or went back to an old disk")]
     Forked { index: u64 },
     #[error("an anchor of record {index} was not signed by this node: whoever handed it over is to be asked")]
     RefusedAnchor { index: u64 },
+}
+
+fn ends(stored: &Option<u64>) -> String {
+    stored.map_or("there is no record here".to_owned(), |last| format!("the last one here is {last}"))
+}
+
+fn stretch(after: &Option<u64>) -> String {
+    after.map_or("what comes up to it".to_owned(), |after| format!("what comes after record {after}, up to it,"))
 }
 
 fn explained(started: &Option<u64>) -> String {
@@ -88,6 +96,10 @@ pub struct Report {
     pub anchors: u64,
     /// Anchors of records dropped before the base: nothing is left to hold them against.
     pub anchors_before_base: u64,
+    /// The newest anchor of a record that is not here yet: the chain is an older copy. Of a node's own chain that is a
+    /// finding instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub later: Option<u64>,
     /// Records that matching anchors vouch for, each linked to its neighbour. What is outside of them may be as it was.
     pub proven: Vec<Span>,
     pub findings: Vec<Finding>,
@@ -111,5 +123,20 @@ impl Report {
             true => self.findings.push(finding),
             false => self.more_findings += 1,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_speaks_plainly_of_what_is_not_there() {
+        let cut = |stored| Finding::Truncated { stored, anchored: 80, started: None }.to_string();
+        assert_eq!(cut(Some(79)), "the chain was cut off: record 80 is anchored, and the last one here is 79");
+        assert_eq!(cut(None), "the chain was cut off: record 80 is anchored, and there is no record here");
+        let anew = |after| Finding::Rewritten { after, anchored: 8, started: None }.to_string();
+        assert!(anew(Some(3)).contains("what comes after record 3, up to it, was written anew"), "{}", anew(Some(3)));
+        assert!(anew(None).contains("what comes up to it was written anew"), "{}", anew(None));
     }
 }

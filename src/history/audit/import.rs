@@ -1,13 +1,12 @@
-//! Reading an exported chain: verified line by line, refused at the first that is wrong.
+//! Taking an exported chain: what comes of it, and why one is refused. How its lines are read is [`reader`](super::reader).
 
 use super::anchor::{Anchor, Check};
 use super::chain::Head;
 use super::finding::{Finding, Report};
-use super::hash::{Hash, from_hex, to_hex};
-use super::line::{End, FORMAT, Header, LINE_BYTES_MAX, Line, RecordLine};
+use super::line::LINE_BYTES_MAX;
+use super::reader::Reader;
 use super::retention::Base;
-use super::row::{BASE_KEY, Row, imported_key, key_of};
-use super::walk::Walk;
+use super::row::Row;
 use crate::clock::NodeId;
 
 /// Most anchors of one import: 10 MB. At one in 256 records, those of 16 million.
@@ -71,152 +70,12 @@ pub fn import<L: AsRef<str>>(
     Reader { lines: lines.into_iter(), line: 0 }.chain(known, check, &|_| Ok(None), keep)
 }
 
-/// What an archive holds of a node already: its head, to be met again. An error refuses the node.
-pub(super) type Held<'a> = &'a dyn Fn(&NodeId) -> Result<Option<Head>, ImportError>;
-
-pub(super) struct Reader<I> {
-    pub lines: I,
-    /// Number of the last line read.
-    pub line: u64,
-}
-
-impl<L: AsRef<str>, I: Iterator<Item = L>> Reader<I> {
-    pub fn chain(
-        mut self,
-        known: &[Anchor],
-        check: Check<'_>,
-        held: Held<'_>,
-        keep: &mut dyn FnMut(Row),
-    ) -> Result<Imported, ImportError> {
-        let (node, base) = self.header()?;
-        let held = held(&node)?;
-        let (mut anchors, mut next) = self.anchors(&node, check)?;
-        anchors.extend(known.iter().filter(|anchor| anchor.node == node));
-        let mut walk = Walk::new(node, &anchors, check);
-        self.refuse_findings(&walk)?;
-        if let Some(base) = base {
-            walk.row(BASE_KEY, &base);
-            self.refuse_findings(&walk)?;
-            keep(Row { key: imported_key(&node, BASE_KEY), bytes: base });
-        }
-        let mut met = self.meets(&walk, held)?;
-        let (mut records, mut last) = (0, None);
-        let end = loop {
-            match next {
-                Line::Record(record) => {
-                    let (row, hash) = self.record(*record, &mut walk)?;
-                    met |= self.meets(&walk, held)?;
-                    keep(Row { key: imported_key(&node, &row.key), bytes: row.bytes });
-                    (records, last) = (records + 1, Some(hash));
-                }
-                Line::End(end) => break end,
-                _ => return Err(ImportError::Order { line: self.line, wanted: "a record or the end" }),
-            }
-            next = self.line()?;
-        };
-        self.end(&end, records, last)?;
-        if let Some(held) = held.filter(|_| !met) {
-            return Err(ImportError::NotBeyond { held: held.index });
-        }
-        let (base, head) = (walk.base(), walk.head());
-        let report = walk.finish();
-        match report.findings.first() {
-            Some(finding) => Err(ImportError::Found { line: self.line, finding: finding.clone() }),
-            None => Ok(Imported { node, base, head, anchors, report }),
-        }
-    }
-
-    fn line(&mut self) -> Result<Line, ImportError> {
-        let Some(text) = self.lines.next() else { return Err(ImportError::CutShort { line: self.line }) };
-        self.line += 1;
-        let (text, line) = (text.as_ref(), self.line);
-        if text.len() > LINE_BYTES_MAX {
-            return Err(ImportError::Long { line });
-        }
-        serde_json::from_str(text).map_err(|error| ImportError::Malformed { line, error: error.to_string() })
-    }
-
-    fn malformed(&self, error: &str) -> ImportError {
-        ImportError::Malformed { line: self.line, error: error.to_owned() }
-    }
-
-    fn header(&mut self) -> Result<(NodeId, Option<Vec<u8>>), ImportError> {
-        let Line::Header(Header { format, node, base }) = self.line()? else {
-            return Err(ImportError::Order { line: self.line, wanted: "the header" });
-        };
-        if format != FORMAT {
-            return Err(self.malformed(&format!("format {format} is not known here (this build reads {FORMAT})")));
-        }
-        let node = node.parse().map_err(|error: crate::clock::id::ParseIdError| self.malformed(&error.to_string()))?;
-        let base = base.map(|hex| from_hex(&hex).ok_or_else(|| self.malformed("the base is not hex"))).transpose()?;
-        Ok((node, base))
-    }
-
-    /// The anchors, and the first line that is none.
-    fn anchors(&mut self, node: &NodeId, check: Check<'_>) -> Result<(Vec<Anchor>, Line), ImportError> {
-        let mut anchors = Vec::new();
-        loop {
-            let hex = match self.line()? {
-                Line::Anchor(hex) => hex,
-                next => return Ok((anchors, next)),
-            };
-            let anchor = Anchor::from_hex(&hex).map_err(|error| self.malformed(&error.to_string()))?;
-            if anchor.node != *node || !anchor.verify(check) {
-                return Err(ImportError::ForeignAnchor { line: self.line });
-            }
-            if anchors.len() == ANCHORS_MAX {
-                return Err(ImportError::ManyAnchors { line: self.line });
-            }
-            anchors.push(anchor);
-        }
-    }
-
-    fn record(&self, record: RecordLine, walk: &mut Walk<'_>) -> Result<(Row, Hash), ImportError> {
-        let index = record.index;
-        let (entry, previous, claimed) = record.read().ok_or_else(|| self.malformed("a kind or a hash is none"))?;
-        let (bytes, hash) = entry.encode(index, &previous);
-        if hash != claimed {
-            return Err(ImportError::Edited { line: self.line, index });
-        }
-        let key = key_of(index);
-        walk.row(&key, &bytes);
-        self.refuse_findings(walk)?;
-        Ok((Row { key: key.to_vec(), bytes }, hash))
-    }
-
-    fn refuse_findings(&self, walk: &Walk<'_>) -> Result<(), ImportError> {
-        match walk.report().findings.first() {
-            Some(finding) => Err(ImportError::Found { line: self.line, finding: finding.clone() }),
-            None => Ok(()),
-        }
-    }
-
-    /// Whether the walk stands at the record that is held; an error when that is another one.
-    fn meets(&self, walk: &Walk<'_>, held: Option<Head>) -> Result<bool, ImportError> {
-        let Some(held) = held else { return Ok(true) };
-        match walk.head().filter(|head| head.index == held.index) {
-            None => Ok(false),
-            Some(head) if head.hash == held.hash => Ok(true),
-            Some(_) => Err(ImportError::Contradicts { line: self.line, index: held.index }),
-        }
-    }
-
-    fn end(&mut self, end: &End, records: u64, last: Option<Hash>) -> Result<(), ImportError> {
-        if end.records != records || end.hash != last.map(|hash| to_hex(&hash)) {
-            return Err(ImportError::WrongEnd { line: self.line });
-        }
-        match self.lines.next() {
-            Some(_) => Err(ImportError::Order { line: self.line + 1, wanted: "nothing: the end was above" }),
-            None => Ok(()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
+    use super::super::row::imported_key;
     use super::super::world::{World, check, entry};
     use super::super::{Entry, Kind, export, row};
     use super::*;
@@ -321,10 +180,22 @@ mod tests {
         assert!(read(&lines, &[]).is_ok());
         let rewritten = Finding::Rewritten { after: None, anchored: 3, started: None };
         assert_eq!(read(&lines, &world.anchors).unwrap_err(), ImportError::Found { line: 5, finding: rewritten });
-        let cut_off = World::with(3);
-        let gone = Finding::Truncated { stored: Some(2), anchored: 8, started: None };
-        let found = read(&self::lines(&cut_off), &world.anchors).unwrap_err();
-        assert_eq!(found, ImportError::Found { line: 5, finding: gone });
+    }
+
+    #[test]
+    fn an_older_export_is_whole_up_to_its_end_and_says_that_there_is_more() {
+        let world = world(false);
+        let mut older = World::with(4);
+        older.anchor();
+        let (imported, _) = read(&lines(&older), &world.anchors).unwrap();
+        assert_eq!((imported.report.last, imported.report.later), (Some(3), Some(8)));
+        assert!(imported.report.is_whole() && imported.report.proves(3));
+        let (newest, _) = read(&lines(&world), &world.anchors).unwrap();
+        assert_eq!(newest.report.later, None, "nothing is anchored behind it");
+        // One that does not reach its own anchors was cut off, whoever made its end line anew.
+        older.anchors.clone_from(&world.anchors);
+        let gone = Finding::Truncated { stored: Some(3), anchored: 8, started: None };
+        assert_eq!(read(&lines(&older), &[]).unwrap_err(), ImportError::Found { line: 8, finding: gone });
     }
 
     #[test]

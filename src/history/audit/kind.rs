@@ -12,11 +12,11 @@ pub enum Kind {
     Detected,
     /// A conflict was settled.
     Resolved,
-    /// A ballot ended, or a vote was cast.
+    /// A ballot ended, or a vote was cast. Ballots come with coordinated resolution: nothing else is recorded so.
     Voted,
     /// A settled value gave way to somebody's decision.
     Overruled,
-    /// State went back to an earlier clock.
+    /// A resolver settled a conflict with none of the values that met, but with the one from before them.
     RolledBack,
     PolicyChanged,
     MemberChanged,
@@ -28,10 +28,12 @@ pub enum Kind {
     Damage,
     /// Old records were dropped up to an anchor.
     Retained,
+    /// A conflict waited for too long, and its policy says what is done about that.
+    Escalated,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Started,
         Kind::Detected,
         Kind::Resolved,
@@ -44,6 +46,7 @@ impl Kind {
         Kind::Undone,
         Kind::Damage,
         Kind::Retained,
+        Kind::Escalated,
     ];
 
     pub fn code(self) -> u8 {
@@ -60,6 +63,7 @@ impl Kind {
             Kind::Undone => 10,
             Kind::Damage => 11,
             Kind::Retained => 12,
+            Kind::Escalated => 13,
         }
     }
 
@@ -82,6 +86,7 @@ impl Kind {
             Kind::Undone => "undone",
             Kind::Damage => "damage",
             Kind::Retained => "retained",
+            Kind::Escalated => "escalated",
         }
     }
 }
@@ -117,7 +122,7 @@ mod tests {
             assert_eq!(kind.name().parse(), Ok(kind));
         }
         assert_eq!(Kind::from_code(0), None);
-        assert_eq!(Kind::from_code(13), None);
+        assert_eq!(Kind::from_code(14), None);
         assert!("solved".parse::<Kind>().is_err());
     }
 }

@@ -13,7 +13,7 @@
 //! | [`anchor`], [`retention`] | signed heads; forgetting old records without losing the proof |
 //! | [`verify`](mod@verify), [`walk`], [`finding`] | looking for what was deleted, edited, exchanged or cut off |
 //! | [`index`], [`query`] | finding records again |
-//! | [`survey`], [`tally`] | hotspots, recurring and flapping conflicts, who settled what |
+//! | [`survey`], [`patterns`], [`tally`] | hotspots, recurring and flapping conflicts, who settled what |
 //! | [`mark`] | clocks one could go back to |
 //! | [`export`], [`import`], [`archive`] | JSON lines, and the chains of other nodes |
 //!
@@ -33,11 +33,14 @@ mod line;
 pub mod mark;
 #[cfg(test)]
 mod mutations;
+pub mod patterns;
 pub mod query;
+mod reader;
 pub mod record;
 pub mod retention;
 pub mod row;
 pub mod survey;
+mod swing;
 pub mod tally;
 pub mod verify;
 pub mod walk;
@@ -59,4 +62,4 @@ pub use record::{Entry, Record, RecordRef};
 pub use retention::{Base, Retention};
 pub use row::Row;
 pub use survey::{Survey, Window};
-pub use verify::verify;
+pub use verify::{verify, verify_copy};

@@ -5,13 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
 use serde_json::Value;
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::detail::{NODES, STRATEGY, VALUE};
 use super::kind::Kind;
+pub use super::patterns::{Count, FieldCount, Flapping, PairCount, Patterns, Window};
 use super::record::RecordRef;
+use super::swing::{Seen, Swing, flapping};
 use super::tally::{KEYS_MAX, Tally};
 
 /// The strategy that is a person.
@@ -21,94 +21,6 @@ const MANUAL: &str = "manual";
 const NODES_MAX: usize = 8;
 /// Longest name of a node or strategy that is counted; a printed node id takes 52.
 const NAME_BYTES_MAX: usize = 128;
-/// Bytes of a flapping value that are shown.
-const SHOWN_BYTES_MAX: usize = 200;
-
-/// Which records, and what counts as a pattern.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window {
-    /// From this millisecond on.
-    pub from_ms: u64,
-    /// Before this millisecond.
-    pub until_ms: u64,
-    /// Conflicts of one field of a collection that make it recurring. At 3, two in an hour are chance.
-    pub recurring: u64,
-    /// Times a field's settled value went back to the one before the last, until that is flapping.
-    pub flaps: u64,
-    /// Lines of each list.
-    pub top: usize,
-}
-
-impl Window {
-    pub fn new(from_ms: u64, until_ms: u64) -> Self {
-        Self { from_ms, until_ms, recurring: 3, flaps: 2, top: 20 }
-    }
-}
-
-/// A name, and how often.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Count {
-    pub name: String,
-    pub count: u64,
-}
-
-/// A field, of a document or of a collection, and how often.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct FieldCount {
-    pub of: String,
-    pub field: String,
-    pub count: u64,
-}
-
-/// Two nodes whose writes met.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct PairCount {
-    pub nodes: [String; 2],
-    pub count: u64,
-}
-
-/// A field whose settled value goes to and fro.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Flapping {
-    pub document: String,
-    pub field: String,
-    /// The two values as JSON text, cut; the later first.
-    pub values: [String; 2],
-    pub returns: u64,
-}
-
-/// What a window holds. Lists are sorted by count, then by name.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Patterns {
-    pub records: u64,
-    pub detected: u64,
-    pub resolved: u64,
-    pub documents: Vec<Count>,
-    /// Fields of documents.
-    pub fields: Vec<FieldCount>,
-    pub pairs: Vec<PairCount>,
-    /// Fields of collections contested at least as often as the window asks.
-    pub recurring: Vec<FieldCount>,
-    pub flapping: Vec<Flapping>,
-    pub strategies: Vec<Count>,
-    /// Share of what was settled that a person settled; 0 when nothing was.
-    pub manual_share: f64,
-    /// How far a count may lie below the truth, because there were too many names to hold.
-    pub short_by: u64,
-    /// Values settled that nobody looked at for flapping, because there were too many fields to hold.
-    pub unwatched: u64,
-}
-
-/// To and fro of one field.
-#[derive(Clone, Debug)]
-struct Swing {
-    last: (u64, String),
-    before: Option<(u64, String)>,
-    /// In the present run between two values, and in the longest.
-    returns: u64,
-    longest: u64,
-    values: [String; 2],
-}
 
 /// Takes records, tells patterns.
 #[derive(Clone, Debug)]
@@ -148,7 +60,7 @@ impl Survey {
         self.seen.records += 1;
         match record.kind {
             Kind::Detected => self.on_detected(record),
-            Kind::Resolved => self.on_resolved(record),
+            Kind::Resolved | Kind::RolledBack => self.on_resolved(record),
             Kind::Overruled | Kind::Undone => self.on_value(record, &record.detail_value().unwrap_or_default()),
             _ => {}
         }
@@ -188,9 +100,7 @@ impl Survey {
         let (Some(document), Some(field), Some(value)) = (record.document, record.field, detail.get(VALUE)) else {
             return;
         };
-        let text = value.to_string();
-        let shown = text[..text.floor_char_boundary(SHOWN_BYTES_MAX)].to_owned();
-        let value = (xxh3_64(text.as_bytes()), shown);
+        let value = Seen::of(value);
         let key = (document.to_owned(), field.to_owned());
         if let Some(swing) = self.swings.get_mut(&key) {
             swing.take(value);
@@ -221,38 +131,6 @@ impl Survey {
             ..seen
         }
     }
-}
-
-impl Swing {
-    fn new(value: (u64, String)) -> Self {
-        Self { last: value, before: None, returns: 0, longest: 0, values: Default::default() }
-    }
-
-    fn take(&mut self, value: (u64, String)) {
-        if value.0 == self.last.0 {
-            return;
-        }
-        let returns = self.before.as_ref().is_some_and(|before| before.0 == value.0);
-        self.returns = if returns { self.returns + 1 } else { 0 };
-        let before = std::mem::replace(&mut self.last, value);
-        if self.returns > self.longest {
-            self.longest = self.returns;
-            self.values = [self.last.1.clone(), before.1.clone()];
-        }
-        self.before = Some(before);
-    }
-}
-
-fn flapping(swings: BTreeMap<(String, String), Swing>, least: u64, top: usize) -> Vec<Flapping> {
-    let mut found: Vec<Flapping> = swings
-        .into_iter()
-        .filter(|(_, swing)| swing.longest >= least.max(1))
-        .map(|((document, field), swing)| Flapping { document, field, values: swing.values, returns: swing.longest })
-        .collect();
-    // A stable sort of what is sorted by name.
-    found.sort_by_key(|flapping| std::cmp::Reverse(flapping.returns));
-    found.truncate(top);
-    found
 }
 
 #[cfg(test)]

@@ -15,9 +15,29 @@ pub fn verify<K: AsRef<[u8]>, V: AsRef<[u8]>>(
     anchors: &[Anchor],
     check: Check<'_>,
 ) -> Report {
+    walked(node, rows, anchors, check).finish()
+}
+
+/// As [`verify`] does, of a copy that somebody keeps while the chain goes on at its node: anchors behind the copy's last
+/// record are told in [`Report::later`], and are no finding.
+pub fn verify_copy<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+    node: NodeId,
+    rows: impl IntoIterator<Item = (K, V)>,
+    anchors: &[Anchor],
+    check: Check<'_>,
+) -> Report {
+    walked(node, rows, anchors, check).finish_copy(None)
+}
+
+fn walked<'a, K: AsRef<[u8]>, V: AsRef<[u8]>>(
+    node: NodeId,
+    rows: impl IntoIterator<Item = (K, V)>,
+    anchors: &[Anchor],
+    check: Check<'a>,
+) -> Walk<'a> {
     let mut walk = Walk::new(node, anchors, check);
     for (key, bytes) in rows {
         walk.row(key.as_ref(), bytes.as_ref());
     }
-    walk.finish()
+    walk
 }

@@ -240,13 +240,36 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// What was found, with what the anchors name beyond the last row.
+    /// What was found in a node's own chain, which must reach every anchor.
     pub fn finish(mut self) -> Report {
-        let stored = self.report.last.or(self.report.base);
-        let beyond = self.anchors.iter().rev().find(|anchor| stored.is_none_or(|stored| anchor.index > stored));
-        if let Some(anchor) = beyond {
-            self.report.note(Finding::Truncated { stored, anchored: anchor.index, started: self.started });
+        if let Some(anchored) = self.beyond() {
+            self.cut_off(anchored);
         }
         self.report
+    }
+
+    /// What was found in a copy of a chain, which goes on elsewhere: anchors of later records only say that it does. `own`
+    /// is the newest anchor that the copy brought along; one that does not reach it was cut off.
+    pub fn finish_copy(mut self, own: Option<u64>) -> Report {
+        match self.beyond() {
+            Some(_) if own > self.last() => self.cut_off(own.unwrap_or_default()),
+            later => self.report.later = later,
+        }
+        self.report
+    }
+
+    /// The last record there is, or the one that the base stands for.
+    fn last(&self) -> Option<u64> {
+        self.report.last.or(self.report.base)
+    }
+
+    /// The newest anchored record, if it is beyond the last one here.
+    fn beyond(&self) -> Option<u64> {
+        self.anchors.last().map(|anchor| anchor.index).filter(|anchored| Some(*anchored) > self.last())
+    }
+
+    fn cut_off(&mut self, anchored: u64) {
+        let (stored, started) = (self.last(), self.started);
+        self.report.note(Finding::Truncated { stored, anchored, started });
     }
 }
