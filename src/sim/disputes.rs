@@ -1,13 +1,17 @@
 //! Registers that settle in every way there is, under schemas and policies that change meanwhile.
 
+use std::sync::LazyLock;
+
 use serde_json::{Value as Json, json};
 
 use super::chance::Chance;
+use crate::conflict::advisor::simulated::{self, BY_FIELD, CHANGES, Operator};
+use crate::conflict::advisor::{Decision, Habits, Kind, Options, Standing, train};
 
 pub const COLLECTION: &str = "disputes";
 
 /// Fields by the resolver they begin with.
-const FIELDS: [&str; 17] = [
+const FIELDS: [&str; 18] = [
     "last_writer",
     "first_writer",
     "keep_all",
@@ -25,7 +29,24 @@ const FIELDS: [&str; 17] = [
     "custom",
     "vote",
     "manual",
+    "advisor",
 ];
+
+/// What two operators would have taught the advisor about its field: to take the larger number, or, later, the smaller.
+static MODELS: LazyLock<Vec<Json>> = LazyLock::new(|| [BY_FIELD, CHANGES].into_iter().filter_map(taught_by).collect());
+
+fn taught_by(operator: Operator) -> Option<Json> {
+    let about_ours = |mut decision: Decision| {
+        if decision.case.kind == Kind::Number {
+            (decision.case.collection, decision.case.field) = (COLLECTION.to_owned(), "advisor".to_owned());
+        }
+        decision
+    };
+    let decisions: Vec<Decision> = simulated::decisions(operator, 400, 0.0, 3).into_iter().map(about_ours).collect();
+    let model = train(&decisions, 1, &Options::default()).ok()?;
+    let standing = Standing::new(1, 0, operator.name, model, &Habits::default(), [(COLLECTION, "advisor")]);
+    serde_json::to_value(standing).ok()
+}
 
 /// A field and a value for it.
 pub fn write(chance: &mut Chance, n: i64) -> (String, Json) {
@@ -93,11 +114,30 @@ pub fn policy(chance: &mut Chance) -> Option<Json> {
     (!rules.is_empty()).then(|| json!({"about": "drawn by chance", "rules": rules}))
 }
 
+/// A model for the advisor; `None` takes it away.
+pub fn model(chance: &mut Chance) -> Option<Json> {
+    if chance.happens(0.25) { None } else { chance.pick(&MODELS).cloned() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conflict::advisor::Advice;
+    use crate::conflict::advisor::simulated::case;
     use crate::conflict::{Judge, Policy};
     use crate::document::Schema;
+
+    #[test]
+    fn a_model_that_is_drawn_knows_its_field_and_is_sure() {
+        assert_eq!(MODELS.len(), 2);
+        for model in MODELS.iter() {
+            let standing = Standing::parse(&model.to_string()).unwrap();
+            let mut case = case();
+            (case.collection, case.field) = (COLLECTION.to_owned(), "advisor".to_owned());
+            assert!(standing.knows(&case));
+            assert!(matches!(standing.model.advise(&case), Advice::Use { .. }), "{:?}", standing.model.advise(&case));
+        }
+    }
 
     #[test]
     fn whatever_is_drawn_is_a_schema_and_a_policy() {

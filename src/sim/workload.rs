@@ -9,6 +9,7 @@ use super::disputes;
 use super::scenario::Workload;
 use crate::document::Address;
 use crate::document::plan::{Edit, Write};
+use crate::engine::schemas;
 
 /// A kind of write that a scenario can mix in.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -49,12 +50,14 @@ pub enum Kind {
     Schema,
     /// A policy comes, changes or goes.
     Policy,
+    /// A model for the advisor is put in force, or taken away.
+    Advise,
     /// The next step of what was recorded elsewhere, see [`Recording`].
     Trace,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 27] = [
+    pub const ALL: [Kind; 28] = [
         Kind::Set,
         Kind::Incr,
         Kind::Count,
@@ -81,6 +84,7 @@ impl Kind {
         Kind::Reopen,
         Kind::Schema,
         Kind::Policy,
+        Kind::Advise,
         Kind::Trace,
     ];
 
@@ -112,6 +116,7 @@ impl Kind {
             Kind::Reopen => "reopen",
             Kind::Schema => "schema",
             Kind::Policy => "policy",
+            Kind::Advise => "advise",
             Kind::Trace => "trace",
         }
     }
@@ -301,6 +306,14 @@ impl Workshop {
                 }
                 return;
             }
+            Kind::Advise => {
+                let (collection, id) = (schemas::ADVISOR, schemas::ADVISOR_MODEL);
+                match disputes::model(&mut self.chance) {
+                    Some(model) => transaction.writes.extend(definition(collection, id, &model)),
+                    None => push(transaction, collection, id, Write::Delete),
+                }
+                return;
+            }
             Kind::Trace => {
                 let Some(Recording(steps)) = &self.recording else { return };
                 let Some(writes) = steps.get(self.step) else { return };
@@ -346,6 +359,6 @@ pub fn schema() -> Option<(Address, Write)> {
 
 /// The document that holds the definition of a schema or a policy.
 fn definition(collection: &str, id: &str, definition: &Json) -> Option<(Address, Write)> {
-    let fields = Map::from_iter([(crate::engine::schemas::DEFINITION.to_owned(), definition.clone())]);
+    let fields = Map::from_iter([(schemas::DEFINITION.to_owned(), definition.clone())]);
     Some((Address::new(collection, id).ok()?, Write::Put(fields)))
 }

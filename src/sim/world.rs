@@ -21,6 +21,7 @@ use super::oracle::{Finding, Verdict, bounds, conflicts};
 use super::plan::Plan;
 use super::probe::{Probe, Probes};
 use super::trace::{Entry, Trace, What};
+use crate::crdt::Resolver;
 use crate::engine::alarm::Alarm;
 use crate::engine::escalation;
 use crate::engine::keys::Keys;
@@ -384,6 +385,8 @@ impl World {
                 probes.reached(Probe::Conflict);
                 probes.reached_if(Probe::ConflictAcross, !conflict.others.is_empty());
                 probes.reached_if(Probe::ConflictWaits, conflict.status.waits());
+                let by_advisor = conflict.resolver == Some(Resolver::Advisor.name()) && !conflict.status.waits();
+                probes.reached_if(Probe::ByAdvisor, by_advisor);
                 probes.reached_if(Probe::ByPolicy, conflict.policy.is_some());
             }
             Event::ConflictEscalated(_) => probes.reached(Probe::Escalated),
