@@ -22,8 +22,6 @@ pub mod features;
 mod fit;
 pub mod habit;
 pub mod model;
-#[cfg(any(test, feature = "mutants"))]
-#[doc(hidden)]
 pub mod simulated;
 pub mod standing;
 pub mod strategy;
