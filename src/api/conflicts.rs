@@ -13,7 +13,7 @@ use crate::conflict::Status;
 use crate::crdt::Resolver;
 use crate::document::rule::Severity;
 use crate::history::ledger::Outcome as Fate;
-use crate::node::{ConflictFilter, Durability, Resolution, ResolveError, Resolved, Rival};
+use crate::node::{ConflictFilter, Durability, Reopened, Resolution, ResolveError, Resolved, Rival};
 
 /// Conflicts, or entries of the ledger, in one answer.
 const LIMIT_MAX: u64 = 1_000;
@@ -112,7 +112,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         parameters: &[&DURABILITY],
         headers: &[],
         accepts: &[(JSON, "By")],
-        gives: (JSON, "Receipt"),
+        gives: (JSON, "Reopened"),
         session: true,
         problems: SETTLES,
         handler: |ask| Box::pin(reopen(ask)),
@@ -165,6 +165,11 @@ pub(super) fn schemas() -> Value {
             "type": "object",
             "properties": { "conflict": named("Conflict"), "value": {}, "written": { "type": "boolean" }, "receipt": {} },
         },
+        "Reopened": {
+            "allOf": [named("Receipt"), { "type": "object", "properties": {
+                "conflict": { "type": ["string", "null"], "description": "The id it has now." },
+            } }],
+        },
         "By": { "type": "object", "additionalProperties": false, "properties": { "by": text } },
         "Undo": { "type": "object", "additionalProperties": false, "properties": { "dot": text, "by": text } },
         "Ledger": {
@@ -173,7 +178,8 @@ pub(super) fn schemas() -> Value {
                 "items": { "type": "array", "items": { "type": "object", "properties": {
                     "number": { "type": "integer" }, "document": text, "field": text, "dot": text, "value": {}, "rule": text,
                     "winner": { "type": ["string", "null"], "description": "The dot of what readers saw; null: made of several." },
-                    "outcome": { "enum": ["stood", "kept", "merged", "overruled"] },
+                    "outcome": { "enum": ["stood", "kept", "merged", "overruled", "waits"] },
+                    "now": { "description": "What its field reads now, whatever became of it since." },
                     "says": { "type": "string", "description": "The outcome in words." },
                     "overruled": { "type": "boolean" },
                 } } },
@@ -266,9 +272,12 @@ struct By {
 
 async fn reopen(ask: Ask) -> Outcome {
     let body: By = ask.json()?;
-    let receipt = ask.api.node.reopen(ask.name(), by(body.by.as_ref())?, durability(&ask)).await?;
+    let Reopened { receipt, conflict } =
+        ask.api.node.reopen(ask.name(), by(body.by.as_ref())?, durability(&ask)).await?;
     let clock = ask.clock_with(&receipt.token);
-    Ok(answer(StatusCode::OK, &clock, &wire::receipt(&receipt, &clock)))
+    let mut told = json!(wire::receipt(&receipt, &clock));
+    told["conflict"] = json!(conflict);
+    Ok(answer(StatusCode::OK, &clock, &told))
 }
 
 #[derive(Deserialize)]
@@ -292,12 +301,12 @@ async fn ledger(ask: Ask) -> Outcome {
     let items: Vec<Value> = rivals
         .into_iter()
         .take(limit)
-        .map(|Rival { number, entry, outcome, told }| {
+        .map(|Rival { number, entry, outcome, told, now }| {
             let value: Value = serde_json::from_str(&entry.value).unwrap_or(Value::Null);
             json!({
                 "number": number, "document": entry.document, "field": entry.field, "dot": entry.dot, "value": value,
                 "at": entry.at_ms, "seen_ms": entry.seen_ms, "winner": entry.winner, "outcome": outcome.name(),
-                "says": told, "overruled": outcome == Fate::Overruled, "rule": entry.rule, "policy": entry.policy,
+                "says": told, "now": now, "overruled": outcome == Fate::Overruled, "rule": entry.rule, "policy": entry.policy,
             })
         })
         .collect();

@@ -157,7 +157,10 @@ pub async fn conflicts(args: ConflictsArgs, output: Output) -> Result<(), Error>
             let id = whole(&client, &id, &[Among::Decided, Among::Listed]).await?;
             let path = format!("/v1/conflicts/{}/reopen", escaped(&id));
             let receipt: Value = client.parse(&client.post(&path, json!({ "by": whoever(by) })).await?)?;
-            output.either(&receipt, || "opened again, as a new conflict: `folkmoot conflicts ls` names it".to_owned())
+            output.either(&receipt, || match receipt["conflict"].as_str() {
+                Some(id) => format!("opened again, as the new conflict {id}"),
+                None => "opened again, as a new conflict: `folkmoot conflicts ls` names it".to_owned(),
+            })
         }
         ConflictsCommand::Undo { id, dot, by, api } => {
             let client = api.client()?;
@@ -169,7 +172,7 @@ pub async fn conflicts(args: ConflictsArgs, output: Output) -> Result<(), Error>
             let document = document.map(|document| document.to_string());
             let asked = query(&[("document", document), ("limit", Some(limit.to_string()))]);
             let page: Value = api.client()?.read(&format!("/v1/ledger{asked}")).await?;
-            let mut table = table(["document", "field", "value", "dot", "rule", "what became of it"]);
+            let mut table = table(["document", "field", "value", "dot", "rule", "what became of it", "reads now"]);
             for item in items(&page) {
                 if output.json {
                     output.compact(item)?;
@@ -182,6 +185,7 @@ pub async fn conflicts(args: ConflictsArgs, output: Output) -> Result<(), Error>
                     field("dot"),
                     field("rule"),
                     field("says"),
+                    item["now"].to_string(),
                 ]);
             }
             if output.json { Ok(()) } else { output.line(table.to_string()) }

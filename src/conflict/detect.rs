@@ -136,6 +136,11 @@ impl Conflict {
         };
     }
 
+    /// Whether the same conflict waits now, or was settled to another value or by something else.
+    pub fn stands_otherwise(&self, now: &Self) -> bool {
+        (self.status, &self.value, self.resolver, &self.policy) != (now.status, &now.value, now.resolver, &now.policy)
+    }
+
     /// Whether nobody but who settles it may write its field.
     pub fn is_frozen(&self) -> bool {
         self.escalated == Some(To::Freeze)

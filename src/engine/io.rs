@@ -143,6 +143,8 @@ pub enum Event {
     },
     Alarm(Alarm),
     ConflictDetected(Arc<Conflict>),
+    /// The same conflict waits now, or is settled otherwise, by what changed around it.
+    ConflictTurned(Arc<Conflict>),
     /// It waited for too long, and something was done about it.
     ConflictEscalated(Arc<Conflict>),
     /// It was settled by a write, or its documents changed otherwise.

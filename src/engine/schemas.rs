@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::io::{Event, Now};
 use super::replica::Replica;
 use crate::conflict::advisor::Standing;
@@ -62,6 +64,8 @@ pub struct Schemas {
     no_judge: Arc<Judge>,
     pub(super) policies: Policies,
     ruled: bool,
+    /// Of each declared schema.
+    hashes: BTreeMap<Box<str>, u64>,
     /// `None`: no model was trained, and the advisor is off.
     advisor: Option<Arc<Standing>>,
 }
@@ -81,6 +85,7 @@ impl Default for Schemas {
             no_judge: Arc::default(),
             policies: Policies::default(),
             ruled,
+            hashes: BTreeMap::new(),
             advisor: None,
         }
     }
@@ -125,11 +130,17 @@ impl Schemas {
         self.judges.iter().filter(|(_, judge)| looks(judge)).map(|(name, _)| name.clone()).collect()
     }
 
-    fn declare(&mut self, collection: &str, schema: Option<Schema>) {
+    fn declare(&mut self, collection: &str, schema: Option<(Schema, u64)>) {
         match schema {
-            Some(schema) => self.declared.insert(collection.into(), Arc::new(schema)),
-            None => self.declared.remove(collection),
-        };
+            Some((schema, hash)) => {
+                self.hashes.insert(collection.into(), hash);
+                self.declared.insert(collection.into(), Arc::new(schema));
+            }
+            None => {
+                self.hashes.remove(collection);
+                self.declared.remove(collection);
+            }
+        }
         let schema = self.of(collection).0.clone();
         if *schema == Schema::default() {
             self.judges.remove(collection);
@@ -144,6 +155,11 @@ impl Replica {
     /// The schema in force for a collection.
     pub fn schema(&self, collection: &str) -> (&Arc<Schema>, Origin) {
         self.schemas.of(collection)
+    }
+
+    /// Names the schema that is declared for a collection; 0 where none is.
+    pub fn schema_hash(&self, collection: &str) -> u64 {
+        self.schemas.hashes.get(collection).copied().unwrap_or_default()
     }
 
     pub fn policies(&self) -> &Policies {
@@ -179,7 +195,8 @@ impl Replica {
 
     fn reread_schema(&mut self, collection: &str, name: &str) {
         // A definition of a newer version may not parse here; then its fields replicate, and read as inferred.
-        let schema = self.definition(name).and_then(|text| Schema::from_json(&text).ok());
+        let declared = |text: String| Some((Schema::from_json(&text).ok()?, xxh3_64(text.as_bytes())));
+        let schema = self.definition(name).and_then(declared);
         self.schemas.declare(collection, schema);
     }
 

@@ -53,6 +53,8 @@ pub enum Outcome {
     Merged,
     /// Readers saw another.
     Overruled,
+    /// Its conflict waits for somebody, and is not over.
+    Waits,
 }
 
 impl Outcome {
@@ -62,6 +64,7 @@ impl Outcome {
             Outcome::Kept => "kept",
             Outcome::Merged => "merged",
             Outcome::Overruled => "overruled",
+            Outcome::Waits => "waits",
         }
     }
 }
@@ -92,6 +95,7 @@ impl Entry {
             (Outcome::Stood, ..) => "stood".to_owned(),
             (Outcome::Kept, ..) => "kept beside others".to_owned(),
             (Outcome::Merged, ..) => "merged with others".to_owned(),
+            (Outcome::Waits, ..) => "stands beside others, and waits for somebody".to_owned(),
             (Outcome::Overruled, Some(winner), _) => format!("overruled by {winner}"),
             (Outcome::Overruled, None, Ok(Resolver::Discard | Resolver::Rollback)) => {
                 "overruled by the value before".to_owned()

@@ -1,9 +1,12 @@
 //! Conflicts, for people: listed, settled, undone. A settlement is an ordinary causal write beside a *decision*, the
 //! document `conflicts/<id>`, which says who chose what over which values. Both are written in one transaction.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value as Json, json};
 
 use super::handle::Node;
+use super::read::{etag, register_of};
 use super::write::{DocumentWrite, Durability, IfMatch, Missing, Receipt, WriteBody, WriteError};
 use crate::conflict::judge::InForce;
 use crate::conflict::{Conflict, Judge, Policy, Status, Verdict};
@@ -117,6 +120,16 @@ pub struct Rival {
     pub outcome: Outcome,
     /// The outcome in words.
     pub told: String,
+    /// What its register reads now, whatever became of it since; `None`: it is gone.
+    pub now: Option<Json>,
+}
+
+/// A conflict that was opened again.
+#[derive(Debug, Clone)]
+pub struct Reopened {
+    pub receipt: Receipt,
+    /// The id it has now, where this node lists it already.
+    pub conflict: Option<String>,
 }
 
 impl Node {
@@ -143,9 +156,17 @@ impl Node {
         let asked = ledger.iter().filter(|(number, entry)| {
             before.is_none_or(|before| *number < before) && document.is_none_or(|document| entry.document == document)
         });
+        let waits = |entry: &Entry| {
+            let mut within = replica.conflicts().of(&entry.document).iter().filter(|conflict| conflict.status.waits());
+            within.any(|conflict| conflict.siblings.iter().any(|sibling| sibling.dot == entry.dot))
+        };
         let rival = |(number, entry): (u64, &Entry)| {
-            let (outcome, told) = ledger.outcome(entry);
-            Rival { number, entry: entry.clone(), outcome, told }
+            let (outcome, told) = match waits(entry) {
+                true => (Outcome::Waits, "stands beside others, and waits for somebody".to_owned()),
+                false => ledger.outcome(entry),
+            };
+            let now = replica.view(&entry.document).and_then(|view| register_of(&view.fields, &entry.field).cloned());
+            Rival { number, entry: entry.clone(), outcome, told, now }
         };
         asked.take(limit).map(rival).collect()
     }
@@ -198,9 +219,9 @@ impl Node {
 
     /// Opens a conflict again that a person settled: its siblings stand side by side as before, under new dots, so that
     /// it is a new conflict with an id of its own.
-    pub async fn reopen(&self, id: &str, by: &str, durability: Durability) -> Result<Receipt, ResolveError> {
+    pub async fn reopen(&self, id: &str, by: &str, durability: Durability) -> Result<Reopened, ResolveError> {
         let decision = self.decision(id)?;
-        if decision.status != "resolved" {
+        if decision.status != "resolved" && decision.status != "undone" {
             return Err(ResolveError::Reopened { id: id.to_owned(), status: decision.status });
         }
         // Anybody may write a note; what it says is held to what a conflict can be.
@@ -210,7 +231,7 @@ impl Node {
         let etag = {
             let replica = self.inner.replica.read();
             let shown = replica.view(&decision.document);
-            let stands = shown.as_ref().and_then(|view| register(&view.fields, &decision.field));
+            let stands = shown.as_ref().and_then(|view| register_of(&view.fields, &decision.field));
             let contested = shown.as_ref().is_some_and(|view| view.siblings.contains_key(&decision.field));
             if contested || stands != Some(&decision.value) {
                 let Decision { document, field, .. } = decision;
@@ -219,11 +240,16 @@ impl Node {
             etag_of(&replica, &decision.document)
         };
         let values = decision.siblings.iter().map(|sibling| sibling.value.clone()).collect();
-        let open = self.edit(&decision.document, &decision.field, Change::Siblings(values), etag)?;
+        let (document, field) = (decision.document.clone(), decision.field.clone());
+        let open = self.edit(&document, &field, Change::Siblings(values), etag)?;
         let mut reopened = decision.fields;
         reopened.insert("status".into(), "reopened".into());
         reopened.insert("reopened_by".into(), by.into());
-        Ok(self.write(vec![open, decided(id, Json::Object(reopened))?], durability).await?)
+        let receipt = self.write(vec![open, decided(id, Json::Object(reopened))?], durability).await?;
+        let replica = self.inner.replica.read();
+        let of_field = |conflict: &&Arc<Conflict>| conflict.field.as_deref() == Some(&field);
+        let conflict = replica.conflicts().of(&document).iter().find(of_field).map(|conflict| conflict.id.clone());
+        Ok(Reopened { receipt, conflict })
     }
 
     /// Brings an overruled value back, as a new write. `id` names a conflict that is, one that a person settled, or the
@@ -235,16 +261,19 @@ impl Node {
         by: &str,
         durability: Durability,
     ) -> Result<Resolved, ResolveError> {
-        let Overruled { conflict, dot, value } = self.overruled(id, dot)?;
+        let Overruled { conflict, dot, value, note } = self.overruled(id, dot)?;
         let document = conflict.document.clone();
         let field = conflict.field.clone().unwrap_or_default();
         let back = self.edit(&document, &field, Change::Back(value.clone()), None)?;
+        let Note { id: name, mut fields } = note;
         let undone = json!({
-            "status": "undone", "conflict": conflict.id, "document": document, "field": field, "value": value,
-            "dot": dot, "by": by, "at_ms": self.now().wall_ms,
+            "status": "undone", "document": document, "field": field, "value": value, "dot": dot, "undone_by": by,
+            "undone_ms": self.now().wall_ms,
         });
-        let name = blake3::hash(format!("{} {dot}", conflict.id).as_bytes()).to_hex()[..32].to_owned();
-        let receipt = self.write(vec![back, decided(&name, undone)?], durability).await?;
+        if let Json::Object(undone) = undone {
+            fields.extend(undone);
+        }
+        let receipt = self.write(vec![back, decided(&name, Json::Object(fields))?], durability).await?;
         Ok(Resolved { conflict, value, receipt: Some(receipt) })
     }
 
@@ -296,11 +325,14 @@ impl Node {
         if let Some(conflict) = self.conflict(id) {
             of_values(&conflict)?;
             let lost = lost(&conflict.siblings, conflict.value.as_ref(), dot)?;
-            return Ok(lost.of(conflict));
+            let fields = json!({ "class": conflict.class, "siblings": conflict.siblings, "shown": conflict.value });
+            return Ok(lost.of(conflict, fields));
         }
-        if let Ok(Decision { document, field, siblings, value, .. }) = self.decision(id) {
+        if let Ok(Decision { document, field, siblings, value, mut fields, .. }) = self.decision(id) {
             let lost = lost(&siblings, Some(&value), dot)?;
-            return Ok(lost.of(Conflict::past(id, &document, &field)));
+            // What somebody decided stays in the note, beside who took it back.
+            fields.insert("undid".to_owned(), value);
+            return Ok(lost.of(Conflict::past(id, &document, &field), Json::Object(fields)));
         }
         let dot = dot.unwrap_or(id);
         let replica = self.inner.replica.read();
@@ -308,11 +340,13 @@ impl Node {
             replica.conflicts().ledger().iter().map(|(_, entry)| entry).filter(|entry| entry.dot == dot).collect();
         match entries[..] {
             [] => Err(ResolveError::NotInLedger(dot.to_owned())),
-            [entry, ..] => Ok(Overruled {
-                conflict: Conflict::past(id, &entry.document, &entry.field),
-                dot: dot.to_owned(),
-                value: serde_json::from_str(&entry.value).unwrap_or(Json::Null),
-            }),
+            [entry, ..] => {
+                // The ledger knows no conflicts: a value by its dot has a note of its own.
+                let name = blake3::hash(format!("{} {} {dot}", entry.document, entry.field).as_bytes());
+                let conflict = Conflict::past(&name.to_hex()[..32], &entry.document, &entry.field);
+                let value = serde_json::from_str(&entry.value).unwrap_or(Json::Null);
+                Ok(Lost { dot: dot.to_owned(), value }.of(conflict, Json::Null))
+            }
         }
     }
 
@@ -380,6 +414,12 @@ fn ended(fields: &Map<String, Json>) -> Option<String> {
     let value = shown("value").map_or_else(String::new, |value| format!(", with {value}"));
     match fields.get("status")?.as_str()? {
         "resolved" => Some(format!("it was resolved{by}{value}")),
+        "undone" => {
+            let undone_by = shown("undone_by").map_or_else(String::new, |by| format!(" by {by}"));
+            let before =
+                shown("undid").map_or_else(String::new, |undid| format!("; before, it was resolved{by}, with {undid}"));
+            Some(format!("it was undone{undone_by}{value}{before}"))
+        }
         "reopened" => {
             let by = shown("reopened_by").map_or_else(String::new, |by| format!(" by {by}"));
             Some(format!("it was opened again{by}, as a new conflict that the list names"))
@@ -397,6 +437,13 @@ struct Overruled {
     conflict: Conflict,
     dot: String,
     value: Json,
+    note: Note,
+}
+
+/// The document `conflicts/<id>`, as far as it says what was there before.
+struct Note {
+    id: String,
+    fields: Map<String, Json>,
 }
 
 /// One sibling's dot and value.
@@ -406,8 +453,10 @@ struct Lost {
 }
 
 impl Lost {
-    fn of(self, conflict: Conflict) -> Overruled {
-        Overruled { conflict, dot: self.dot, value: self.value }
+    fn of(self, conflict: Conflict, fields: Json) -> Overruled {
+        let fields = if let Json::Object(fields) = fields { fields } else { Map::new() };
+        let note = Note { id: conflict.id.clone(), fields };
+        Overruled { conflict, dot: self.dot, value: self.value, note }
     }
 }
 
@@ -454,7 +503,7 @@ struct Decision {
 }
 
 impl Decision {
-    /// `None`: it is none, or one of an undo, which has no siblings.
+    /// `None`: it is none, or one of an undo by a dot alone, which has no siblings.
     fn of(fields: Map<String, Json>) -> Option<Self> {
         let text = |key: &str| fields.get(key).and_then(Json::as_str).map(str::to_owned);
         let siblings = fields.get("siblings")?.as_array()?.iter().map(sibling_of).collect::<Option<_>>()?;
@@ -477,14 +526,6 @@ fn sibling_of(json: &Json) -> Option<Sibling> {
         at: json.get("at")?.as_u64()?,
         base: json.get("base").cloned(),
     })
-}
-
-/// The value of a field, or of one key of a map.
-fn register<'f>(fields: &'f Map<String, Json>, name: &str) -> Option<&'f Json> {
-    match place(fields, name) {
-        (field, None) => fields.get(&field),
-        (field, Some(key)) => fields.get(&field)?.get(&key),
-    }
 }
 
 enum Change {
@@ -582,7 +623,7 @@ fn place(fields: &Map<String, Json>, register: &str) -> (String, Option<String>)
 
 fn etag_of(replica: &Replica, name: &str) -> Option<String> {
     let document = replica.state().document(name)?;
-    Some(format!("{:016x}", crate::document::etag(document, &replica.state().roster)))
+    Some(etag(replica, name, document, &replica.show(name, document)?))
 }
 
 fn decided(id: &str, decision: Json) -> Result<DocumentWrite, ResolveError> {

@@ -247,6 +247,7 @@ impl Inner {
                 self.moved();
             }
             Event::Alarm(alarm) => tracing::error!("{alarm}"),
+            Event::ConflictTurned(conflict) => self.ring.push_conflict(ConflictNote::of(&conflict, false)),
             Event::ConflictEscalated(conflict) => {
                 let to = conflict.escalated.map_or("", To::name);
                 tracing::warn!(id = conflict.id, document = conflict.document, to, "a conflict waited for too long");

@@ -32,7 +32,7 @@ pub use advisor::{AdvisorError, AdvisorStatus, Explained, ModelStatus, Rated, Tr
 pub use audit::AuditError;
 pub use builder::Builder;
 pub use collection::{Collection, CollectionError};
-pub use conflicts::{ConflictFilter, Preview, Previewed, Resolution, ResolveError, Resolved, Rival};
+pub use conflicts::{ConflictFilter, Preview, Previewed, Reopened, Resolution, ResolveError, Resolved, Rival};
 pub use figures::{Figure, FigureKind};
 pub use handle::{LeaveError, Node};
 pub use knowledge::{Added, Found, Indexed, KnowledgeError, KnowledgeFilter, KnowledgePage, Similar};

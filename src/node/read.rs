@@ -3,6 +3,9 @@
 use std::ops::Bound;
 use std::time::Duration;
 
+use serde_json::{Map, Value as Json};
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::handle::Node;
 use super::token::Token;
 use crate::clock::Dot;
@@ -121,8 +124,24 @@ impl Node {
 
 /// A document as a reader sees it; `None` when it is hidden.
 pub(super) fn show(replica: &Replica, name: &str, document: &Document, now_ms: u64) -> Option<Shown> {
-    let roster = &replica.state().roster;
     let view = replica.show(name, document)?;
-    let etag = format!("{:016x}", document::etag(document, roster));
-    Some(Shown { expired: view.expired(now_ms), etag, view })
+    Some(Shown { expired: view.expired(now_ms), etag: etag(replica, name, document, &view), view })
+}
+
+/// Names what is served: the document's entries, the schema by which they are read, and what contested registers were
+/// settled to, which a policy changes without a write.
+pub(super) fn etag(replica: &Replica, name: &str, document: &Document, view: &DocumentView) -> String {
+    let mut tag = document::etag(document, &replica.state().roster);
+    tag = tag.wrapping_add(replica.schema_hash(name.split('/').next().unwrap_or_default()));
+    for register in view.siblings.keys() {
+        let value = register_of(&view.fields, register).map(Json::to_string).unwrap_or_default();
+        tag = tag.wrapping_add(xxh3_64(format!("{register}\n{value}").as_bytes()));
+    }
+    format!("{tag:016x}")
+}
+
+/// The value of a field, or of one key of a map.
+pub(super) fn register_of<'f>(fields: &'f Map<String, Json>, name: &str) -> Option<&'f Json> {
+    let of_key = || name.match_indices('.').find_map(|(at, _)| fields.get(&name[..at])?.get(&name[at + 1..]));
+    fields.get(name).or_else(of_key)
 }

@@ -60,6 +60,7 @@ probes! {
     ConflictAcross, "documents break a rule together";
     ConflictWaits, "a conflict waits for somebody";
     Escalated, "... and waits for too long";
+    ConflictTurned, "a conflict stands otherwise, by what changed around it";
     ByAdvisor, "the advisor settles a conflict";
     ByPolicy, "a policy settles what a schema would have settled otherwise";
     SettledByPerson, "a person settles a conflict";

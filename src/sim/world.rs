@@ -389,6 +389,7 @@ impl World {
                 probes.reached_if(Probe::ByAdvisor, by_advisor);
                 probes.reached_if(Probe::ByPolicy, conflict.policy.is_some());
             }
+            Event::ConflictTurned(_) => probes.reached(Probe::ConflictTurned),
             Event::ConflictEscalated(_) => probes.reached(Probe::Escalated),
             Event::ConflictEnded(_) => probes.reached(Probe::ConflictEnded),
             Event::Liveness { .. } | Event::Neighbours | Event::ClusterKnown(_) | Event::Refused { .. } => {}

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use reqwest::Response;
 use serde_json::{Value, json};
 
-use crate::harness::{Cluster, Http};
+use crate::harness::{Cluster, Events, Http};
 
 #[tokio::test]
 async fn a_read_elsewhere_with_the_token_of_a_write_always_sees_it() {
@@ -67,45 +66,6 @@ async fn a_receipt_for_two_replicas_means_two_disks() {
     let detail = replicated(&cluster[1].http, "alone").await.refused(504, "not-replicated");
     assert!(detail.contains("reached 1 of the 2"), "{detail}");
     assert_eq!(cluster[1].http.fields("vms/alone").await, json!({ "n": 1 }), "kept here all the same");
-}
-
-/// Server-sent events, as they come.
-struct Events {
-    response: Response,
-    text: String,
-}
-
-#[derive(Debug)]
-struct Event {
-    name: String,
-    id: String,
-    data: Value,
-}
-
-impl Events {
-    async fn open(http: &Http, path: &str, last: Option<&str>) -> Self {
-        let headers: Vec<_> = last.map(|last| ("last-event-id", last)).into_iter().collect();
-        let response = http.open(path, &headers).await;
-        assert_eq!(response.status(), 200);
-        assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Self { response, text: String::new() }
-    }
-
-    async fn next(&mut self) -> Event {
-        loop {
-            if let Some((event, rest)) = self.text.split_once("\n\n") {
-                let line = |key: &str| event.lines().find_map(|line| line.strip_prefix(key)).unwrap_or("").to_owned();
-                let (name, id, data) = (line("event: "), line("id: "), line("data: "));
-                self.text = rest.to_owned();
-                if name.is_empty() {
-                    continue;
-                }
-                return Event { name, id, data: serde_json::from_str(&data).unwrap() };
-            }
-            let bytes = self.response.chunk().await.unwrap().expect("the stream goes on");
-            self.text.push_str(std::str::from_utf8(&bytes).unwrap());
-        }
-    }
 }
 
 #[tokio::test]

@@ -37,6 +37,11 @@ impl Counts {
         *self.detected.entry((conflict.class, conflict.severity)).or_default() += 1;
         self.invariants += u64::from(conflict.class == Class::Invariant);
         self.manual += u64::from(conflict.status.waits());
+        self.applied(conflict);
+    }
+
+    /// Counts the policy that chose the resolver.
+    pub(super) fn applied(&mut self, conflict: &Conflict) {
         if let Some(policy) = &conflict.policy {
             let name = policy.split(['@', '/']).next().unwrap_or_default();
             let known = self.policies.contains_key(name) || self.policies.len() < POLICIES_MAX;

@@ -37,7 +37,12 @@ impl Replica {
             Some(ESCALATED) => return self.record_escalated(id, name, &decision, now),
             _ => return,
         };
-        let by = text(&decision, if kind == Kind::Reopened { "reopened_by" } else { "by" });
+        // A note keeps who decided first beside who took it back.
+        let by = match kind {
+            Kind::Reopened => text(&decision, "reopened_by"),
+            Kind::Undone => text(&decision, "undone_by").or_else(|| text(&decision, "by")),
+            _ => text(&decision, "by"),
+        };
         let writer = self.writer_of(name).map(|node| node.to_string());
         let (document, field) = (text(&decision, "document"), text(&decision, "field"));
         let before = self.mark_before(&[name, document.as_deref().unwrap_or_default()]);

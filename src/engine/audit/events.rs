@@ -104,9 +104,15 @@ impl Replica {
     /// It stands otherwise than before: settled by what changed around it, or not any more.
     fn record_turned(&mut self, before: &Conflict, conflict: &Conflict, now: Now) {
         match (before.status.waits(), conflict.status.waits()) {
-            (true, false) => {
-                self.audit.counts.resolved(conflict.resolver.unwrap_or("none"), "settled");
-                self.record_settled(conflict, now);
+            (_, false) if before.stands_otherwise(conflict) => {
+                let (strategy, mono_ms) = (conflict.resolver.unwrap_or("none"), now.mono_ms());
+                self.audit.counts.resolved(strategy, "settled");
+                self.audit.counts.applied(conflict);
+                // A policy may turn thousands in one step.
+                match self.audit.flood.takes(1, mono_ms) {
+                    true => self.record_settled(conflict, now),
+                    false => self.audit.flood.group(Kind::Resolved, conflict, strategy, mono_ms),
+                }
             }
             (false, true) => {
                 let detail =
@@ -121,7 +127,7 @@ impl Replica {
         if !self.audit.awake {
             return;
         }
-        let decision = self.decision(&conflict.id).filter(|decision| decision["status"] == "resolved");
+        let decision = self.decision(&conflict.id).filter(by_somebody);
         match (conflict.status.waits(), decision) {
             // The decision is a record of its own.
             (true, Some(_)) => {}
@@ -207,6 +213,11 @@ fn went_back(conflict: &Conflict) -> bool {
     let is_shown = |sibling: &Sibling| Some(&sibling.value) == conflict.value.as_ref();
     let back = conflict.resolver.is_some_and(|resolver| GOING_BACK.contains(&resolver));
     back && !conflict.siblings.is_empty() && !conflict.siblings.iter().any(is_shown)
+}
+
+/// Whether a note says that somebody ended the conflict.
+fn by_somebody(decision: &Map<String, Json>) -> bool {
+    decision["status"] == "resolved" || decision["status"] == "undone"
 }
 
 fn about(entry: Entry, conflict: &Conflict) -> Entry {

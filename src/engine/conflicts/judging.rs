@@ -71,10 +71,25 @@ impl Replica {
 
     /// Judges some of the documents that wait for it.
     pub(in crate::engine) fn judge_waiting(&mut self, now: Now) {
+        let mut read_anew = Vec::new();
         for _ in 0..self.config.limits.judged_at_once {
-            let Some(name) = self.conflicts.waiting.pop_first() else { return };
+            let Some(name) = self.conflicts.waiting.pop_first() else { break };
+            let before = self.shown_for(&name);
             self.judge_document(&name, now);
+            if before != self.shown_for(&name) {
+                read_anew.push(name);
+            }
         }
+        // Nobody wrote them, and yet they read otherwise: by another policy, or another schema.
+        if !read_anew.is_empty() {
+            self.emit(Event::Changed(read_anew));
+        }
+    }
+
+    /// The values that contested registers of a document were settled to.
+    fn shown_for(&self, name: &str) -> Vec<(String, Option<serde_json::Value>)> {
+        let settlements = self.conflicts.settlements(name).unwrap_or_default();
+        settlements.iter().map(|settled| (settled.field.clone(), settled.verdict.value().cloned())).collect()
     }
 
     fn note_rules(&mut self, collection: Option<&str>) {
@@ -151,9 +166,15 @@ impl Replica {
     pub(super) fn tell_difference(&mut self, difference: Difference) {
         let Difference { found, ended } = difference;
         for (conflict, earlier) in found {
-            if earlier.is_none() {
-                self.tally.conflicts_detected += 1;
-                self.emit(Event::ConflictDetected(conflict.clone()));
+            match &earlier {
+                None => {
+                    self.tally.conflicts_detected += 1;
+                    self.emit(Event::ConflictDetected(conflict.clone()));
+                }
+                Some(earlier) if earlier.stands_otherwise(&conflict) => {
+                    self.emit(Event::ConflictTurned(conflict.clone()));
+                }
+                Some(_) => {}
             }
             if conflict.escalated.is_some() && earlier.is_none_or(|earlier| earlier.escalated != conflict.escalated) {
                 self.emit(Event::ConflictEscalated(conflict));

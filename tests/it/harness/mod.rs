@@ -2,12 +2,14 @@
 
 mod cluster;
 mod command;
+mod events;
 mod http;
 mod node;
 mod wait;
 
 pub use cluster::{Cluster, DIGESTS_TIMEOUT, JOIN_TIMEOUT};
 pub use command::{Ended, program, run, run_with_input};
+pub use events::Events;
 pub use http::{Http, Reply, TIMEOUT as HTTP_TIMEOUT};
 pub use node::{Launch, Node, free_port};
 pub use wait::{stays, until};
