@@ -9,6 +9,7 @@ use serde_json::{Map, Value as Json};
 
 use super::advice::Contested;
 use super::advisor::Standing;
+use super::variables::Spent;
 use crate::document::Sibling;
 
 /// The siblings of one register and what stands around them. All of it is replicated state: two nodes with equal clocks
@@ -37,6 +38,8 @@ pub struct Asked<'a> {
     /// Registers of the document that have siblings, this one included.
     pub contested: usize,
     pub score: u32,
+    /// What expressions about the document have spent; `None`: each has all there is.
+    pub spent: Option<&'a Spent>,
 }
 
 impl fmt::Debug for Case<'_> {

@@ -14,8 +14,9 @@ use serde_json::Value as Json;
 
 use super::advice::Advised;
 use super::case::{Case, For, Lost, Verdict};
-use super::judge::{Judge, Settlement};
+use super::judge::{Judge, Settlement, of_document};
 use super::policy::{Escalate, To};
+use super::variables::Spent;
 use crate::document::rule::{self, Severity};
 use crate::document::{DocumentView, Sibling};
 
@@ -194,7 +195,13 @@ fn kind(value: &Json) -> u8 {
 }
 
 /// The conflicts within one document, as it reads once settled.
-pub fn within(document: &str, view: &DocumentView, settlements: &[Settlement], judge: &Judge) -> Vec<Conflict> {
+pub fn within(
+    document: &str,
+    view: &DocumentView,
+    settlements: &[Settlement],
+    judge: &Judge,
+    spent: &Spent,
+) -> Vec<Conflict> {
     let mut found = Vec::new();
     for settlement in settlements {
         // Writers that say the same do not disagree.
@@ -204,8 +211,9 @@ pub fn within(document: &str, view: &DocumentView, settlements: &[Settlement], j
             found.push(of_register(document, view, settlement, siblings));
         }
     }
+    let variables = of_document(document, &view.fields, spent);
     for ready in judge.rules().iter().filter(|ready| ready.rule.over.is_none() && ready.rule.check.is_some()) {
-        if let Some(cause) = ready.broken(document, &view.fields, None) {
+        if let Some(cause) = ready.broken(&variables) {
             found.push(of_rule(&ready.rule, document, cause));
         }
     }

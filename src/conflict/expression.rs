@@ -10,7 +10,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock};
 
-use cel::common::ast::{EntryExpr, Expr};
+use cel::common::ast::{ComprehensionExpr, EntryExpr, Expr};
 use cel::{Context, Env, IdedExpr, Program, Value};
 use serde_json::Value as Json;
 use smallvec::{SmallVec, smallvec};
@@ -26,7 +26,21 @@ pub struct Expression {
     program: Program,
     /// The variables it names.
     sees: BTreeSet<String>,
+    weight: Weight,
 }
+
+/// What it may cost, beside the size of what it is asked about.
+#[derive(Clone, Copy)]
+struct Weight {
+    loops: u32,
+    /// Some loop makes a list (`map`, `filter`), which holds on to what each round gives.
+    collects: bool,
+    /// Sums: each may be of two texts, or of two lists.
+    sums: u64,
+}
+
+/// Bytes that an expression may hold at once.
+const BYTES_MAX: u64 = 64 << 20;
 
 /// An expression that does not parse. Lines and columns count from 1.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,7 +70,10 @@ impl Expression {
             }
             Ok(Ok(program)) => {
                 let sees = program.references().variables().into_iter().map(str::to_owned).collect();
-                Ok(Self { text: text.to_owned(), program, sees })
+                let expression = program.expression();
+                let sums = text.bytes().filter(|byte| *byte == b'+').count() as u64;
+                let weight = Weight { loops: loops(expression) as u32, collects: collects(expression), sums };
+                Ok(Self { text: text.to_owned(), program, sees, weight })
             }
             Ok(Err(errors)) => {
                 let Some(first) = errors.errors.first() else { return Err(error(1, 1, "does not parse".into())) };
@@ -92,6 +109,7 @@ impl Expression {
 
     /// The value under these variables.
     pub fn evaluate(&self, variables: &Variables<'_>) -> Result<Json, String> {
+        self.afford(variables)?;
         let mut context = Context::with_env(ENVIRONMENT.clone());
         context.set_variable_resolver(variables);
         let done = catch_unwind(AssertUnwindSafe(|| self.program.execute(&context)));
@@ -100,6 +118,30 @@ impl Expression {
             Ok(Err(error)) => Err(format!("`{}`: {error}", shortened(&self.text))),
             Err(_) => Err(format!("`{}` cannot be evaluated", shortened(&self.text))),
         }
+    }
+
+    /// Takes the steps that it may need at most. Nothing can stop an evaluation that has begun, and documents come from
+    /// anywhere, so what may cost too much is not begun.
+    fn afford(&self, variables: &Variables<'_>) -> Result<(), String> {
+        let Weight { loops, collects, sums } = self.weight;
+        let size = variables.size(self.sees.iter().map(String::as_str));
+        let text = self.text.len() as u64;
+        // A loop may also go through a list that the text itself spells out.
+        let width = size.width.saturating_mul(1 + sums).max(text / 2);
+        let rounds = width.saturating_pow(loops);
+        let steps = rounds.saturating_mul(1 + text / 32 + (size.bytes >> 14));
+        let kept = if collects { rounds } else { 1 };
+        let bytes = size.bytes.saturating_mul(1 + sums).saturating_mul(kept);
+        if bytes > BYTES_MAX {
+            let says = "may make values of more than 64 MiB here: shorten the lists or the texts that it goes through";
+            return Err(format!("`{}` {says}", shortened(&self.text)));
+        }
+        variables.spent.take(steps).map_err(|left| {
+            format!(
+                "`{}` may take {steps} steps here, and {left} are left: shorten the lists that it goes through",
+                shortened(&self.text)
+            )
+        })
     }
 
     /// Whether it holds; an error where it gives no boolean.
@@ -140,28 +182,21 @@ fn too_deep(text: &str) -> Option<String> {
 const LOOPS_MAX: usize = 2;
 
 fn loops(expression: &IdedExpr) -> usize {
-    let deepest = |parts: &mut dyn Iterator<Item = &IdedExpr>| parts.map(loops).max().unwrap_or(0);
-    let of_entry = |entry: &EntryExpr| parts_of(entry).into_iter().map(loops).max().unwrap_or(0);
-    match &expression.expr {
-        Expr::Call(call) => deepest(&mut call.target.iter().map(AsRef::as_ref).chain(&call.args)),
-        Expr::Select(select) => loops(&select.operand),
-        Expr::List(list) => deepest(&mut list.elements.iter()),
-        Expr::Map(made) => made.entries.iter().map(|entry| of_entry(&entry.expr)).max().unwrap_or(0),
-        Expr::Struct(made) => made.entries.iter().map(|entry| of_entry(&entry.expr)).max().unwrap_or(0),
-        Expr::Comprehension(made) => {
-            let parts = [&made.iter_range, &made.accu_init, &made.loop_cond, &made.loop_step, &made.result];
-            1 + deepest(&mut parts.into_iter())
-        }
-        Expr::Ident(_) | Expr::Literal(_) | Expr::Unspecified => 0,
-    }
+    let deepest = parts(expression).into_iter().map(loops).max().unwrap_or(0);
+    deepest + usize::from(matches!(expression.expr, Expr::Comprehension(_)))
 }
 
-fn looks_at(expression: &IdedExpr, object: &str, member: &dyn Fn(&str) -> bool) -> bool {
-    let of_object = |expression: &IdedExpr| matches!(&expression.expr, Expr::Ident(name) if name == object);
+/// Whether any loop makes a list.
+fn collects(expression: &IdedExpr) -> bool {
+    let makes_list = |made: &ComprehensionExpr| matches!(made.accu_init.expr, Expr::List(_));
+    matches!(&expression.expr, Expr::Comprehension(made) if makes_list(made))
+        || parts(expression).into_iter().any(collects)
+}
+
+/// What an expression is made of, one level down.
+fn parts(expression: &IdedExpr) -> SmallVec<[&IdedExpr; 8]> {
     let mut parts: SmallVec<[&IdedExpr; 8]> = SmallVec::new();
     match &expression.expr {
-        Expr::Ident(name) => return name == object,
-        Expr::Select(select) if of_object(&select.operand) => return member(&select.field),
         Expr::Select(select) => parts.push(&select.operand),
         Expr::Call(call) => parts.extend(call.target.iter().map(AsRef::as_ref).chain(&call.args)),
         Expr::List(list) => parts.extend(&list.elements),
@@ -170,9 +205,18 @@ fn looks_at(expression: &IdedExpr, object: &str, member: &dyn Fn(&str) -> bool) 
         Expr::Comprehension(made) => {
             parts.extend([&made.iter_range, &made.accu_init, &made.loop_cond, &made.loop_step, &made.result]);
         }
-        Expr::Literal(_) | Expr::Unspecified => {}
+        Expr::Ident(_) | Expr::Literal(_) | Expr::Unspecified => {}
     }
-    parts.into_iter().any(|part| looks_at(part, object, member))
+    parts
+}
+
+fn looks_at(expression: &IdedExpr, object: &str, member: &dyn Fn(&str) -> bool) -> bool {
+    let of_object = |expression: &IdedExpr| matches!(&expression.expr, Expr::Ident(name) if name == object);
+    match &expression.expr {
+        Expr::Ident(name) => name == object,
+        Expr::Select(select) if of_object(&select.operand) => member(&select.field),
+        _ => parts(expression).into_iter().any(|part| looks_at(part, object, member)),
+    }
 }
 
 fn parts_of(entry: &EntryExpr) -> SmallVec<[&IdedExpr; 2]> {
@@ -245,12 +289,13 @@ fn to_json(value: &Value) -> Option<Json> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conflict::variables::{STEPS_MAX, Spent};
     use crate::document::settings::EXPRESSION_BYTES_MAX;
     use proptest::prelude::*;
     use serde_json::json;
 
     fn evaluate(text: &str, doc: &Json) -> Result<Json, String> {
-        Expression::parse(text).unwrap().evaluate(&Variables::default().with("doc", doc))
+        Expression::parse(text).unwrap().evaluate(&Variables::new(&Spent::default()).with("doc", doc))
     }
 
     #[test]
@@ -298,11 +343,34 @@ mod tests {
     }
 
     #[test]
+    fn what_may_take_too_long_or_too_much_is_not_begun() {
+        let list = |n: usize| json!({"l": (0..n).collect::<Vec<_>>(), "s": "x".repeat(900_000)});
+        let pairs = "doc.l.all(a, doc.l.exists_one(b, b == a))";
+        let doc = json!({"l": (0..100).collect::<Vec<_>>()});
+        assert_eq!(evaluate(pairs, &doc), Ok(json!(true)));
+        let error = evaluate(pairs, &json!({"l": (0..2_000).collect::<Vec<_>>()})).unwrap_err();
+        assert!(error.contains("steps here"), "{error}");
+        for costly in ["size(doc.l.map(a, doc.s + doc.s)) > 0", "size(doc.l.map(a, doc.s)) > 0"] {
+            let error = evaluate(costly, &list(1_500)).unwrap_err();
+            assert!(error.contains("64 MiB"), "{error}");
+        }
+        assert!(evaluate("size(doc.l) > 3 && size(doc.s) > 3", &list(1_500)).is_ok());
+        // All that is asked about one document shares what there is.
+        let (spent, expression) = (Spent::default(), Expression::parse(pairs).unwrap());
+        let variables = Variables::new(&spent).with("doc", &doc);
+        let asked = (0..100).take_while(|_| expression.evaluate(&variables).is_ok()).count();
+        assert!((2..99).contains(&asked) && spent.steps() <= STEPS_MAX, "{asked}");
+    }
+
+    #[test]
     fn loops_over_loops_are_refused_before_they_run() {
         let nested = |levels: usize| {
             (0..levels).fold("true".to_owned(), |inner, level| format!("[1, 2].all(v{level}, {inner})"))
         };
-        assert_eq!(Expression::parse(&nested(2)).unwrap().evaluate(&Variables::default()), Ok(json!(true)));
+        assert_eq!(
+            Expression::parse(&nested(2)).unwrap().evaluate(&Variables::new(&Spent::default())),
+            Ok(json!(true))
+        );
         assert!(Expression::parse(&nested(3)).unwrap_err().cause.contains("nest deeper"));
         let doubled = format!("['a']{}", ".map(x, x + x)".repeat(26));
         assert!(Expression::parse(&doubled).unwrap_err().cause.contains("nest deeper"));
@@ -318,7 +386,7 @@ mod tests {
         assert!(
             Expression::parse("doc.cpu")
                 .unwrap()
-                .holds(&Variables::default().with("doc", &json!({"cpu": 4})))
+                .holds(&Variables::new(&Spent::default()).with("doc", &json!({"cpu": 4})))
                 .unwrap_err()
                 .contains("4")
         );
@@ -331,21 +399,21 @@ mod tests {
         for (start, link) in [("1", " + 1"), ("!true", " || true"), ("doc.a", ".a"), ("-1", " - 1")] {
             let text = format!("{start}{}", link.repeat((EXPRESSION_BYTES_MAX - start.len()) / link.len()));
             if let Ok(expression) = Expression::parse(&text) {
-                let _ = expression.evaluate(&Variables::default().with("doc", &doc));
+                let _ = expression.evaluate(&Variables::new(&Spent::default()).with("doc", &doc));
             }
         }
         let deep = format!("{}1{}", "(".repeat(NESTED_MAX), ")".repeat(NESTED_MAX));
-        assert_eq!(Expression::parse(&deep).unwrap().evaluate(&Variables::default()), Ok(json!(1)));
+        assert_eq!(Expression::parse(&deep).unwrap().evaluate(&Variables::new(&Spent::default())), Ok(json!(1)));
         assert!(Expression::parse(&format!("({deep})")).unwrap_err().cause.contains("nests deeper"));
         let nots = format!("{}true", "!".repeat(EXPRESSION_BYTES_MAX - 4));
-        let _ = Expression::parse(&nots).map(|expression| expression.evaluate(&Variables::default()));
+        let _ = Expression::parse(&nots).map(|expression| expression.evaluate(&Variables::new(&Spent::default())));
     }
 
     proptest! {
         #[test]
         fn no_text_and_no_value_make_it_panic(text in "[a-z0-9 .()\\[\\]{}+*/<>=!&|?:,'\"-]{0,40}", n in any::<i64>()) {
             if let Ok(expression) = Expression::parse(&text) {
-                let _ = expression.evaluate(&Variables::default().with("a", &json!(n)).with("b", &json!({"c": [n, "x"]})));
+                let _ = expression.evaluate(&Variables::new(&Spent::default()).with("a", &json!(n)).with("b", &json!({"c": [n, "x"]})));
             }
         }
     }

@@ -13,7 +13,7 @@ use super::merge::Rules;
 use super::policies::Policies;
 use super::policy::Escalate;
 use super::resolver::{Prepared, Resolved, VALUE_SEES, resolve, resolve_with};
-use super::variables::Variables;
+use super::variables::{Spent, Variables};
 use crate::crdt::Resolver;
 use crate::document::rule::{Class, Rule};
 use crate::document::{DocumentView, Schema};
@@ -68,6 +68,8 @@ pub struct InForce<'a> {
     pub customs: &'a Customs,
     /// The advisor's model.
     pub advisor: Option<&'a Standing>,
+    /// Counts what is spent on the document; `None`: every expression has all there is.
+    pub spent: Option<&'a Spent>,
 }
 
 impl Judge {
@@ -139,7 +141,7 @@ impl Judge {
     }
 
     fn settlement(&self, document: &str, field: &str, view: &DocumentView, in_force: InForce<'_>) -> Settlement {
-        let holds = |value: &Json| self.keeps_invariants(document, view, field, value);
+        let holds = |value: &Json| self.keeps_invariants(document, view, field, value, in_force.spent);
         let case = self.case(document, field, view, &holds, in_force);
         let score = case.asks.score;
         let (choice, mut failed) = in_force.policies.choose(&case, score);
@@ -173,7 +175,7 @@ impl Judge {
         let mut case = Case { document, field, siblings, fields, holds, customs, asks };
         let contested = view.siblings.len();
         let score = score(&case, contested, self.has_invariants());
-        case.asks = Asked { standing: in_force.advisor, contested, score };
+        case.asks = Asked { standing: in_force.advisor, contested, score, spent: in_force.spent };
         case
     }
 
@@ -190,7 +192,7 @@ impl Judge {
         if !view.siblings.contains_key(register) {
             return Verdict::Unable("it has no siblings".to_owned());
         }
-        let holds = |value: &Json| self.keeps_invariants(document, view, register, value);
+        let holds = |value: &Json| self.keeps_invariants(document, view, register, value, in_force.spent);
         let case = self.case(document, register, view, &holds, in_force);
         let unprepared = Prepared::default();
         let (_, name) = self.declared(register);
@@ -222,6 +224,7 @@ impl Judge {
         view: &DocumentView,
         register: &str,
         value: &Json,
+        spent: Option<&Spent>,
     ) -> Result<(), String> {
         let own = self.rules.iter().filter(|ready| ready.rule.class() == Class::Invariant && ready.rule.over.is_none());
         let mut at_stake = own.filter(|ready| ready.looks_at(register)).peekable();
@@ -229,7 +232,9 @@ impl Judge {
             return Ok(());
         }
         let fields = with(&view.fields, register, value);
-        at_stake.find_map(|ready| ready.broken(document, &fields, None)).map_or(Ok(()), Err)
+        let own = Spent::default();
+        let variables = of_document(document, &fields, spent.unwrap_or(&own));
+        at_stake.find_map(|ready| ready.broken(&variables)).map_or(Ok(()), Err)
     }
 }
 
@@ -248,19 +253,12 @@ impl Ready {
     }
 
     /// What is wrong with a document by this rule; a rule that fails is broken by its own error.
-    pub fn broken(&self, document: &str, fields: &Map<String, Json>, over: Option<(f64, u64)>) -> Option<String> {
+    pub fn broken(&self, variables: &Variables<'_>) -> Option<String> {
         let expression = match self.check.as_ref()? {
             Ok(expression) => expression,
             Err(cause) => return Some(cause.clone()),
         };
-        let (total, count) = over.unwrap_or_default();
-        let total = number(total);
-        let variables = Variables::default()
-            .with("doc", fields)
-            .with("id", id_of(document))
-            .with("total", &total)
-            .with("count", count);
-        match expression.holds(&variables) {
+        match expression.holds(variables) {
             Ok(true) => None,
             Ok(false) => Some(format!("`{}` does not hold", expression.text())),
             Err(cause) => Some(cause),
@@ -268,15 +266,14 @@ impl Ready {
     }
 }
 
+/// What rules about one document see.
+pub fn of_document<'a>(document: &'a str, fields: &'a Map<String, Json>, spent: &'a Spent) -> Variables<'a> {
+    Variables::new(spent).with("doc", fields).with("id", id_of(document))
+}
+
 /// The id within `collection/id`.
 pub fn id_of(document: &str) -> &str {
     document.split_once('/').map_or(document, |(_, id)| id)
-}
-
-/// A whole sum is a whole number, so that it compares with those of documents.
-fn number(sum: f64) -> Json {
-    let whole = sum.fract() == 0.0 && sum.abs() < 9e15;
-    if whole { Json::from(sum as i64) } else { Json::from(sum) }
 }
 
 fn with(fields: &Map<String, Json>, register: &str, value: &Json) -> Map<String, Json> {
@@ -324,7 +321,7 @@ mod tests {
 
     fn in_force() -> InForce<'static> {
         static NONE: std::sync::LazyLock<(Policies, Customs)> = std::sync::LazyLock::new(Default::default);
-        InForce { policies: &NONE.0, customs: &NONE.1, advisor: None }
+        InForce { policies: &NONE.0, customs: &NONE.1, advisor: None, spent: None }
     }
 
     fn judge(schema: &str) -> Judge {

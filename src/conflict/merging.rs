@@ -70,7 +70,7 @@ pub fn texts(case: &Case<'_>) -> Verdict {
     // The oldest first, as they would have been written one after the other.
     texts.reverse();
     match text::merged(base, &texts) {
-        Some(text) => Verdict::Settled(text.into()),
-        None => Verdict::Unable(format!("the texts are longer than {} KiB together", text::TEXT_BYTES_MAX >> 10)),
+        Ok(text) => Verdict::Settled(text.into()),
+        Err(error) => Verdict::Unable(error.to_string()),
     }
 }

@@ -9,7 +9,7 @@ use super::expression::Expression;
 use super::judge::id_of;
 use super::policy::{Escalate, Policy, Rule};
 use super::resolver::Prepared;
-use super::variables::Variables;
+use super::variables::{Spent, Variables};
 use crate::crdt::Resolver;
 
 /// Rules that are heeded, over all policies: each may be asked about each conflict, at about 5 µs. Whoever writes a policy
@@ -90,7 +90,8 @@ impl Policies {
             return (None, failed);
         }
         let collection = case.document.split('/').next().unwrap_or_default();
-        let variables = Variables::default()
+        let own = Spent::default();
+        let variables = Variables::new(case.asks.spent.unwrap_or(&own))
             .with("collection", collection)
             .with("id", id_of(case.document))
             .with("field", case.field)

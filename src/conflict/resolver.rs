@@ -12,7 +12,7 @@ use super::advisor::{Advice, Strategy};
 use super::case::{Case, For, Verdict};
 use super::expression::Expression;
 use super::merge::Rules;
-use super::variables::Variables;
+use super::variables::{Spent, Variables};
 use super::{choosing, merging};
 use crate::crdt::Resolver;
 use crate::document::settings::Settings;
@@ -155,7 +155,8 @@ pub(super) fn resolver_of(strategy: Strategy) -> Resolver {
 }
 
 fn by_expression(case: &Case<'_>, expression: &Expression) -> Verdict {
-    let variables = Variables::default()
+    let own = Spent::default();
+    let variables = Variables::new(case.asks.spent.unwrap_or(&own))
         .with("siblings", case.siblings)
         .with("base", case.base().unwrap_or(&Json::Null))
         .with("doc", case.fields)
@@ -205,7 +206,7 @@ mod tests {
             fields: &none,
             holds: &|_| Ok(()),
             customs: &customs,
-            asks: Asked { standing, contested: 1, score: 2 },
+            asks: Asked { standing, contested: 1, score: 2, spent: None },
         };
         let resolved = resolve(&case, Resolver::Advisor, &Prepared::of(&settings));
         (resolved.resolver, resolved.verdict)

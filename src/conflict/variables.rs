@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use cel::common::types::{CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString, CelUInt};
 use cel::common::value::{CowVal, Val};
@@ -15,14 +16,63 @@ use smallvec::SmallVec;
 use crate::document::Sibling;
 
 /// Names, and what they stand for.
-#[derive(Debug, Default)]
-pub struct Variables<'a>(SmallVec<[Variable<'a>; 8]>);
+#[derive(Debug)]
+pub struct Variables<'a> {
+    given: SmallVec<[Variable<'a>; 8]>,
+    /// What those who were asked about them have spent.
+    pub(super) spent: &'a Spent,
+}
 
 #[derive(Debug)]
 struct Variable<'a> {
     name: &'static str,
     source: Source<'a>,
-    made: OnceLock<Box<dyn Val + 'a>>,
+    made: OnceLock<(Box<dyn Val + 'a>, Size)>,
+}
+
+/// How large a value is: what an expression over it may cost.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Size {
+    /// Elements of its longest list or object.
+    pub width: u64,
+    pub bytes: u64,
+}
+
+/// Steps that all expressions about one document may take. A step takes about 0.2 µs: 50 ms.
+pub const STEPS_MAX: u64 = 1 << 18;
+
+/// Steps that expressions took, counted before they take them. All about one document share one.
+#[derive(Debug)]
+pub struct Spent {
+    steps: AtomicU64,
+    most: u64,
+}
+
+impl Default for Spent {
+    fn default() -> Self {
+        Self::of(STEPS_MAX)
+    }
+}
+
+impl Spent {
+    /// Of at most so many.
+    pub fn of(most: u64) -> Self {
+        Self { steps: AtomicU64::new(0), most }
+    }
+
+    pub fn steps(&self) -> u64 {
+        self.steps.load(Ordering::Relaxed)
+    }
+
+    /// Takes some steps, or says how many are left where those are fewer.
+    pub(super) fn take(&self, steps: u64) -> Result<(), u64> {
+        let left = self.most.saturating_sub(self.steps());
+        if steps > left {
+            return Err(left);
+        }
+        self.steps.fetch_add(steps, Ordering::Relaxed);
+        Ok(())
+    }
 }
 
 /// What a variable is made of.
@@ -37,20 +87,64 @@ pub enum Source<'a> {
 }
 
 impl<'a> Variables<'a> {
+    pub fn new(spent: &'a Spent) -> Self {
+        Self { given: SmallVec::new(), spent }
+    }
+
     pub fn with(mut self, name: &'static str, source: impl Into<Source<'a>>) -> Self {
-        self.0.push(Variable { name, source: source.into(), made: OnceLock::new() });
+        self.given.push(Variable { name, source: source.into(), made: OnceLock::new() });
         self
+    }
+
+    fn made(&self, name: &str) -> Option<&(Box<dyn Val + 'a>, Size)> {
+        let variable = self.given.iter().find(|variable| variable.name == name)?;
+        Some(variable.made.get_or_init(|| (variable.source.make(), variable.source.size())))
+    }
+
+    /// The longest list in any of these, and the bytes of all.
+    pub(super) fn size<'n>(&self, names: impl Iterator<Item = &'n str>) -> Size {
+        let sizes = names.filter_map(|name| Some(self.made(name)?.1));
+        sizes.fold(Size::default(), Size::and)
+    }
+}
+
+impl Size {
+    fn and(self, other: Self) -> Self {
+        Self { width: self.width.max(other.width), bytes: self.bytes + other.bytes }
+    }
+
+    fn list(items: impl ExactSizeIterator<Item = Size>) -> Self {
+        let own = Self { width: items.len() as u64, bytes: 32 * items.len() as u64 };
+        items.fold(own, Self::and)
+    }
+
+    fn of(json: &Json) -> Self {
+        match json {
+            Json::Null | Json::Bool(_) | Json::Number(_) => Self { width: 0, bytes: 16 },
+            Json::String(text) => Self { width: 0, bytes: text.len() as u64 },
+            Json::Array(items) => Self::list(items.iter().map(Self::of)),
+            Json::Object(members) => Self::list(members.values().map(Self::of)),
+        }
     }
 }
 
 impl VariableResolver for Variables<'_> {
     fn resolve<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
-        let variable = self.0.iter().find(|variable| variable.name == name)?;
-        Some(CowVal::Borrowed(&**variable.made.get_or_init(|| variable.source.make())))
+        Some(CowVal::Borrowed(&*self.made(name)?.0))
     }
 }
 
 impl<'a> Source<'a> {
+    fn size(self) -> Size {
+        match self {
+            Source::Json(json) => Size::of(json),
+            Source::Object(members) => Size::list(members.values().map(Size::of)),
+            Source::Siblings(siblings) => Size::list(siblings.iter().map(|sibling| Size::of(&sibling.value))),
+            Source::Text(text) => Size { width: 0, bytes: text.len() as u64 },
+            Source::Number(_) => Size::default(),
+        }
+    }
+
     fn make(self) -> Box<dyn Val + 'a> {
         match self {
             Source::Json(json) => of_json(json),

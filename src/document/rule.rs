@@ -29,6 +29,8 @@ use super::settings::check_length;
 
 /// Most rules of a schema: each is looked at whenever a document of the collection changes.
 pub const RULES_MAX: usize = 64;
+/// Most of them over many documents: each goes through the whole collection when one of its documents changed.
+pub const OVER_MANY_MAX: usize = 8;
 const NAME_BYTES_MAX: usize = 128;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,6 +128,11 @@ impl Rule {
 
 pub(super) fn bounded_rules<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Rule>, D::Error> {
     let rules = Vec::<Rule>::deserialize(deserializer)?;
+    let over_many = rules.iter().filter(|rule| rule.over.is_some() || rule.exclusive.is_some()).count();
+    if over_many > OVER_MANY_MAX {
+        let says = format!("a schema takes at most {OVER_MANY_MAX} rules over many documents (`over`, `exclusive`)");
+        return Err(de::Error::custom(says));
+    }
     if rules.len() > RULES_MAX {
         return Err(de::Error::custom(format!("a schema takes at most {RULES_MAX} rules")));
     }

@@ -594,6 +594,7 @@ fn tried(replica: &Replica, conflict: &Conflict, resolver: Resolver) -> Verdict 
         policies: replica.policies(),
         customs: &replica.config().customs,
         advisor: replica.advisor().map(|standing| &**standing),
+        spent: None,
     };
     Judge::of(replica.schema(collection).0).try_on(name, field, &view, resolver, in_force)
 }

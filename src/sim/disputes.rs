@@ -87,6 +87,10 @@ pub fn schema(chance: &mut Chance) -> Json {
 }
 
 fn declared(chance: &mut Chance, resolver: &str) -> Json {
+    // Under another type siblings are no conflict, and are one again when it goes.
+    if chance.happens(0.1) {
+        return json!({"type": chance.pick(&["lww", "fww", "max", "mv"])});
+    }
     let mut field = json!({"type": "contested", "resolver": resolver});
     match resolver {
         "priority" => field["order"] = json!(["running", "paused", "stopped"]),

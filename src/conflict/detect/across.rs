@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value as Json};
 
 use super::{Class, Conflict, conflict_id, of_rule};
-use crate::conflict::judge::{Judge, Ready, id_of};
-use crate::conflict::variables::Variables;
+use crate::conflict::judge::{Judge, Ready, id_of, of_document};
+use crate::conflict::variables::{STEPS_MAX, Spent};
 use crate::document::rule::{Over, Rule};
 
 /// A collection as it reads: documents by name, `collection/id`.
@@ -16,8 +16,14 @@ pub type Collection = BTreeMap<String, Map<String, Json>>;
 /// a field of `doc` is joined by that value and needs none.
 pub const PAIRS_MAX: usize = 1 << 18;
 
-/// Conflicts of one rule that are listed. A rule that so many documents break is a wrong rule more often than not, and one
-/// more conflict says how many there are.
+/// Steps that all its pairs may take: each may compare two fields. Half a second.
+const PAIRS_STEPS_MAX: u64 = 8 * STEPS_MAX;
+
+/// Documents that rules over many look at. At some 5 µs each: two thirds of a second, in which nothing else is done.
+pub const DOCUMENTS_MAX: usize = 1 << 17;
+
+/// Conflicts of a collection's rules over many documents that are listed. Rules that so many documents break are wrong
+/// more often than not, and one more conflict says how many there are.
 pub const LISTED_MAX: usize = 4_096;
 
 /// Whether any rule of the collection looks beyond one document.
@@ -38,6 +44,11 @@ pub fn across<'a>(
 ) -> Vec<Conflict> {
     let mut found = Vec::new();
     for ready in judge.rules() {
+        if let Some(cause) = too_many(ready, collection, &other) {
+            let first = collection.keys().next().map_or("", String::as_str);
+            found.push(of_rule(&ready.rule, first, cause));
+            continue;
+        }
         let of_rule = match (&ready.rule.exclusive, &ready.rule.over) {
             (Some(field), _) => contentions(&ready.rule, field, collection),
             (None, Some(over)) => {
@@ -46,17 +57,18 @@ pub fn across<'a>(
             }
             (None, None) => Vec::new(),
         };
-        found.extend(listed(&ready.rule, of_rule, collection));
+        let room = LISTED_MAX.saturating_sub(found.len());
+        found.extend(listed(&ready.rule, of_rule, collection, room));
     }
     found
 }
 
-fn listed(rule: &Rule, mut found: Vec<Conflict>, collection: &Collection) -> Vec<Conflict> {
-    let further = found.len().saturating_sub(LISTED_MAX);
+fn listed(rule: &Rule, mut found: Vec<Conflict>, collection: &Collection, room: usize) -> Vec<Conflict> {
+    let further = found.len().saturating_sub(room);
     if further > 0 {
-        found.truncate(LISTED_MAX);
+        found.truncate(room);
         let first = collection.keys().next().map_or("", String::as_str);
-        let cause = format!("{further} more like it: a rule lists {LISTED_MAX} conflicts");
+        let cause = format!("{further} more like it: the rules of a collection list {LISTED_MAX} conflicts");
         found.push(Conflict {
             id: conflict_id(&[first, "rule", &rule.name, "more"], &[]),
             ..of_rule(rule, first, cause)
@@ -98,6 +110,7 @@ fn bounds(ready: &Ready, over: &Over, collection: &Collection, items: &Collectio
         vec![of_rule(&ready.rule, first, cause)]
     };
     let mut found = Vec::new();
+    let spent = Spent::of(PAIRS_STEPS_MAX);
     let joined = Join::of(&over.condition);
     let mut by_value: BTreeMap<String, (f64, u64)> = BTreeMap::new();
     if let Some(join) = &joined {
@@ -119,11 +132,7 @@ fn bounds(ready: &Ready, over: &Over, collection: &Collection, items: &Collectio
                 Ok(key.and_then(|key| by_value.get(&key)).copied().unwrap_or_default())
             }
             (None, Some(Ok(condition))) => items.iter().try_fold((0.0, 0), |sums, (item_name, item)| {
-                let variables = Variables::default()
-                    .with("doc", fields)
-                    .with("id", id_of(name))
-                    .with("item", item)
-                    .with("item_id", id_of(item_name));
+                let variables = of_document(name, fields, &spent).with("item", item).with("item_id", id_of(item_name));
                 Ok(if condition.holds(&variables)? { (sums.0 + summed(item), sums.1 + 1) } else { sums })
             }),
             (None, Some(Err(cause))) => Err(cause.clone()),
@@ -131,7 +140,9 @@ fn bounds(ready: &Ready, over: &Over, collection: &Collection, items: &Collectio
         };
         match sums {
             Ok(sums) => {
-                let broken = ready.broken(name, fields, Some(sums));
+                let total = number(sums.0);
+                let variables = of_document(name, fields, &spent).with("total", &total).with("count", sums.1);
+                let broken = ready.broken(&variables);
                 let told = |cause: String| format!("{cause}: {} {} come to {}", sums.1, over.collection, sums.0);
                 found.extend(broken.map(|cause| of_rule(&ready.rule, name, told(cause))));
             }
@@ -139,6 +150,27 @@ fn bounds(ready: &Ready, over: &Over, collection: &Collection, items: &Collectio
         }
     }
     found
+}
+
+/// A whole sum is a whole number, so that it compares with those of documents.
+fn number(sum: f64) -> Json {
+    let whole = sum.fract() == 0.0 && sum.abs() < 9e15;
+    if whole { Json::from(sum as i64) } else { Json::from(sum) }
+}
+
+fn too_many<'a>(
+    ready: &Ready,
+    collection: &'a Collection,
+    other: impl Fn(&str) -> Option<&'a Collection>,
+) -> Option<String> {
+    let over = ready.rule.over.as_ref();
+    if over.is_none() && ready.rule.exclusive.is_none() {
+        return None;
+    }
+    let items = over.and_then(|over| other(&over.collection)).map_or(0, Collection::len);
+    let documents = collection.len().max(items);
+    (documents > DOCUMENTS_MAX)
+        .then(|| format!("its documents are more than {DOCUMENTS_MAX}, as many as a rule over a collection looks at"))
 }
 
 /// `item.field == id`, or `item.field == doc.field`.

@@ -33,7 +33,8 @@ impl Replica {
             let own = self.collection(&collection);
             let others: BTreeMap<&str, Collection> =
                 across::looks_at(&judge).map(|other| (other, self.collection(other))).collect();
-            read += own.len() + others.values().map(Collection::len).sum::<usize>();
+            // Every rule goes through them once more.
+            read += (own.len() + others.values().map(Collection::len).sum::<usize>()) * judge.rules().len().max(1);
             let found = across::across(&judge, &own, |other| others.get(other));
             let found = found.into_iter().map(Arc::new).collect();
             let difference = self.conflicts.put_across(collection.clone(), found);
@@ -47,6 +48,9 @@ impl Replica {
         let prefix = format!("{collection}/");
         let documents = self.state.names_from(std::ops::Bound::Included(prefix.as_str()));
         let documents = documents.take_while(|(name, _)| name.starts_with(&prefix));
-        documents.filter_map(|(name, document)| Some((name.to_string(), self.show(name, document)?.fields))).collect()
+        let shown =
+            documents.filter_map(|(name, document)| Some((name.to_string(), self.show(name, document)?.fields)));
+        // One more than is looked at, so that the rules can say so.
+        shown.take(across::DOCUMENTS_MAX + 1).collect()
     }
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::conflict::advice::suggest;
 use crate::conflict::detect::across::has_rules;
 use crate::conflict::detect::within;
+use crate::conflict::variables::{STEPS_MAX, Spent};
 use crate::conflict::{Conflict, Policy};
 use crate::engine::hooks::Mutant;
 use crate::engine::io::{Event, Now};
@@ -40,8 +41,11 @@ impl Replica {
             }
         }
         let mut due = due.into_iter();
-        for name in due.by_ref().take(self.config.limits.judged_at_once) {
-            self.judge_document(&name, now);
+        let mut portion = Portion::new(self.config.limits.judged_at_once);
+        while !portion.is_full()
+            && let Some(name) = due.next()
+        {
+            portion.add(self.judge_document(&name, now));
         }
         self.conflicts.waiting.extend(due);
         self.enter_rivals(now);
@@ -49,7 +53,9 @@ impl Replica {
 
     /// A schema or a policy changed: everything it is about is judged anew, in portions.
     pub(in crate::engine) fn judge_all(&mut self, collection: Option<&str>) {
-        let judged: Vec<Arc<str>> = self.conflicts.documents(collection).cloned().collect();
+        // Also those that were judged to have none: under a register of the last writer siblings are no conflict.
+        let contested = self.state.contested(collection).cloned();
+        let judged: BTreeSet<Arc<str>> = self.conflicts.documents(collection).cloned().chain(contested).collect();
         judged.iter().for_each(|name| self.state.set_stale(name));
         self.conflicts.waiting.extend(judged);
         let ruled = ruled_documents(&self.schemas, &self.state, collection);
@@ -59,7 +65,7 @@ impl Replica {
 
     /// After a start: all that is in the store.
     pub(in crate::engine) fn judge_everything(&mut self, now: Now) {
-        let contested: Vec<Arc<str>> = self.state.contested().cloned().collect();
+        let contested: Vec<Arc<str>> = self.state.contested(None).cloned().collect();
         self.conflicts.waiting.extend(contested);
         let ruled = ruled_documents(&self.schemas, &self.state, None);
         self.conflicts.waiting.extend(ruled);
@@ -72,10 +78,12 @@ impl Replica {
     /// Judges some of the documents that wait for it.
     pub(in crate::engine) fn judge_waiting(&mut self, now: Now) {
         let mut read_anew = Vec::new();
-        for _ in 0..self.config.limits.judged_at_once {
-            let Some(name) = self.conflicts.waiting.pop_first() else { break };
+        let mut portion = Portion::new(self.config.limits.judged_at_once);
+        while !portion.is_full()
+            && let Some(name) = self.conflicts.waiting.pop_first()
+        {
             let before = self.shown_for(&name);
-            self.judge_document(&name, now);
+            portion.add(self.judge_document(&name, now));
             if before != self.shown_for(&name) {
                 read_anew.push(name);
             }
@@ -104,16 +112,19 @@ impl Replica {
         self.conflicts.due.extend(gone);
     }
 
-    fn judge_document(&mut self, name: &Arc<str>, now: Now) {
+    /// Gives the steps that it took.
+    fn judge_document(&mut self, name: &Arc<str>, now: Now) -> u64 {
         if self.config.hooks.planted(Mutant::JudgedOnce) && !self.conflicts.of(name).is_empty() {
-            return;
+            return 0;
         }
         self.conflicts.waiting.remove(name);
         let judged = self.judge_anew(name);
+        let steps = judged.steps;
         self.state.set_judged(name, !judged.is_empty());
         let difference = self.conflicts.put_within(name, judged);
         self.record_within(&difference, now);
         self.tell_difference(difference);
+        steps
     }
 
     /// The conflicts within a document as it is now.
@@ -126,15 +137,18 @@ impl Replica {
         let Some(mut view) = document.and_then(|document| self.merged(name, document)) else {
             return Judged::default();
         };
-        let settlements = self.settle_view(name, &mut view);
-        let mut found = within(name, &view, &settlements, &self.schemas.judge(collection_of(name)));
-        for conflict in found.iter_mut().filter(|conflict| conflict.escalate.is_some()) {
-            if let Some(to) = self.escalation(&conflict.id) {
+        let spent = Spent::default();
+        let settlements = self.settle_view(name, &mut view, &spent);
+        let mut found = within(name, &view, &settlements, &self.schemas.judge(collection_of(name)), &spent);
+        for conflict in &mut found {
+            // Anybody may write a note, so it does what the policy says and nothing else.
+            let due = conflict.escalate.map(|escalate| escalate.to);
+            if let Some(to) = due.filter(|to| self.escalation(&conflict.id) == Some(*to)) {
                 conflict.escalate(to);
             }
         }
         suggest(self.standing(), &mut found);
-        Judged { settlements, conflicts: found.into_iter().map(Arc::new).collect() }
+        Judged { settlements, steps: spent.steps(), conflicts: found.into_iter().map(Arc::new).collect() }
     }
 
     /// The conflicts that would stand otherwise under one more policy, asked first: as they are, and as they would be.
@@ -146,8 +160,9 @@ impl Replica {
             let Some(mut view) = self.state.document(name).and_then(|document| self.merged(name, document)) else {
                 continue;
             };
-            let settlements = judge.settle(name, &mut view, self.in_force(&policies));
-            let mut then = within(name, &view, &settlements, &judge);
+            let spent = Spent::default();
+            let settlements = judge.settle(name, &mut view, self.in_force(&policies, &spent));
+            let mut then = within(name, &view, &settlements, &judge, &spent);
             suggest(self.standing(), &mut then);
             let now = self.conflicts.of(name).iter();
             let pairs = now.filter_map(|now| Some((&**now, then.iter().find(|then| then.id == now.id)?)));
@@ -160,7 +175,7 @@ impl Replica {
     pub(in crate::engine) fn judge_beyond(&mut self, name: &str) {
         let Some(conflict) = self.judged(name).into_iter().next() else { return };
         let conflicts = vec![Arc::new(Conflict { id: format!("{:032}", 0), ..(*conflict).clone() })];
-        self.conflicts.put_within(&name.into(), Judged { settlements: Vec::new(), conflicts });
+        self.conflicts.put_within(&name.into(), Judged { conflicts, ..Judged::default() });
     }
 
     pub(super) fn tell_difference(&mut self, difference: Difference) {
@@ -184,6 +199,27 @@ impl Replica {
             self.tally.conflicts_ended += 1;
             self.emit(Event::ConflictEnded(conflict));
         }
+    }
+}
+
+/// What is judged in one step, by number and by what it takes.
+struct Portion {
+    documents: usize,
+    steps: u64,
+}
+
+impl Portion {
+    fn new(documents: usize) -> Self {
+        Self { documents, steps: STEPS_MAX }
+    }
+
+    fn is_full(&self) -> bool {
+        self.documents == 0 || self.steps == 0
+    }
+
+    fn add(&mut self, steps: u64) {
+        self.documents -= 1;
+        self.steps = self.steps.saturating_sub(steps);
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Conflicts {
 #[derive(Debug, Default)]
 pub(super) struct Judged {
     pub settlements: Vec<Settlement>,
+    /// What it took to judge it.
+    pub steps: u64,
     pub conflicts: Vec<Arc<Conflict>>,
 }
 

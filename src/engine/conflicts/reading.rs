@@ -6,6 +6,7 @@
 use crate::conflict::Policies;
 use crate::conflict::advisor::Standing;
 use crate::conflict::judge::{InForce, Settlement, put_settled};
+use crate::conflict::variables::Spent;
 use crate::document::{Document, DocumentView, Sibling};
 use crate::engine::hooks::Mutant;
 use crate::engine::replica::Replica;
@@ -25,7 +26,7 @@ impl Replica {
         }
         match self.settlements_of(name, document) {
             Some(settlements) => put_settled(&mut view, settlements),
-            None => drop(self.settle_view(name, &mut view)),
+            None => drop(self.settle_view(name, &mut view, &Spent::default())),
         }
         Some(view)
     }
@@ -47,12 +48,12 @@ impl Replica {
     /// A document as it reads, with nothing taken from what was kept.
     pub fn show_anew(&self, name: &str, document: &Document) -> Option<DocumentView> {
         let mut view = self.merged(name, document)?;
-        self.settle_view(name, &mut view);
+        self.settle_view(name, &mut view, &Spent::default());
         Some(view)
     }
 
     /// Settles the contested registers of a view, anew.
-    pub(super) fn settle_view(&self, name: &str, view: &mut DocumentView) -> Vec<Settlement> {
+    pub(super) fn settle_view(&self, name: &str, view: &mut DocumentView, spent: &Spent) -> Vec<Settlement> {
         if view.siblings.is_empty() {
             return Vec::new();
         }
@@ -65,11 +66,11 @@ impl Replica {
         // What schemas and policies themselves say cannot hang on a policy.
         let none = Policies::default();
         let policies = if SYSTEM.contains(&collection) { &none } else { &self.schemas.policies };
-        self.schemas.judge(collection).settle(name, view, self.in_force(policies))
+        self.schemas.judge(collection).settle(name, view, self.in_force(policies, spent))
     }
 
-    pub(super) fn in_force<'a>(&'a self, policies: &'a Policies) -> InForce<'a> {
-        InForce { policies, customs: &self.config.customs, advisor: self.standing() }
+    pub(super) fn in_force<'a>(&'a self, policies: &'a Policies, spent: &'a Spent) -> InForce<'a> {
+        InForce { policies, customs: &self.config.customs, advisor: self.standing(), spent: Some(spent) }
     }
 
     pub(super) fn standing(&self) -> Option<&Standing> {

@@ -113,3 +113,24 @@ fn a_conflict_is_found_by_its_id_as_long_as_it_is_listed() {
     assert_eq!(world.replica(0).conflicts().get(&id), None);
     assert_eq!(world.replica(0).conflicts().above(None).count(), 2);
 }
+
+#[test]
+fn siblings_that_a_schema_hid_are_listed_when_it_goes() {
+    let mut world = World::new(3);
+    world.put(0, "k/1", json!({ "f": 0, "o": 1 }));
+    world.settle();
+    let lww = json!({ "definition": { "fields": { "f": { "type": "lww" } } } });
+    world.partition(&[0], &[1, 2]);
+    world.partition(&[1], &[2]);
+    world.put(0, "schemas/k", lww);
+    world.edit(0, "k/1", set("f", json!(10)));
+    world.edit(1, "k/1", set("f", json!(11)));
+    world.edit(2, "k/1", set("f", json!(12)));
+    world.heal();
+    world.settle();
+    assert!((0..3).all(|node| listed(&world, node).is_empty()));
+    world.write(0, "schemas/k", Write::Delete);
+    world.settle();
+    assert_eq!(listed(&world, 0).len(), 1, "{:?}", world.replica(0).view("k/1"));
+    assert!((1..3).all(|node| listed(&world, node) == listed(&world, 0)));
+}

@@ -1,5 +1,6 @@
 //! Which documents have values that rival each other, and which of them wait to be judged.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::State;
@@ -35,7 +36,13 @@ impl State {
         let Some(kind) = CellKey::decode(new.key).and_then(|key| register_kind(&key)) else { return };
         let stored = &mut self.stored[at as usize];
         if kind == FieldKind::Contested {
-            stored.dispute.contested = (stored.dispute.contested + u32::from(has)).saturating_sub(u32::from(had));
+            let before = stored.dispute.contested;
+            stored.dispute.contested = (before + u32::from(has)).saturating_sub(u32::from(had));
+            match (before, stored.dispute.contested) {
+                (0, 1..) => _ = self.contested.insert(stored.name.clone()),
+                (1.., 0) => _ = self.contested.remove(&stored.name),
+                _ => {}
+            }
         }
         if has {
             // Those that stood beside others before were taken down then.
@@ -91,9 +98,11 @@ impl State {
         })
     }
 
-    /// Every document that has siblings, in no order that means anything.
-    pub(in crate::engine) fn contested(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.stored.iter().filter(|stored| stored.dispute.contested > 0).map(|stored| &stored.name)
+    /// Every document with a contested register that has siblings, whatever its schema says of it; in order of names.
+    pub(in crate::engine) fn contested<'a>(&'a self, collection: Option<&str>) -> impl Iterator<Item = &'a Arc<str>> {
+        let prefix = collection.map(|collection| format!("{collection}/")).unwrap_or_default();
+        let names = self.contested.range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded));
+        names.take_while(move |name| name.starts_with(&prefix))
     }
 }
 

@@ -9,7 +9,7 @@
 mod disputes;
 mod join;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -75,6 +75,8 @@ pub struct State {
     added: Vec<(Dot, u32)>,
     /// Those of them that have siblings, or had when they were judged; each once until it is judged again.
     disputed: Vec<Arc<str>>,
+    /// Documents with a contested register that has siblings.
+    contested: BTreeSet<Arc<str>>,
     /// Entries that became siblings since the last [`State::take_siblings`]; an entry may be told more than once.
     siblings: Vec<Rival>,
     /// Buffers kept between calls, so that an op allocates nothing of its own.

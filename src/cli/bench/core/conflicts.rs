@@ -11,6 +11,7 @@ use super::fixture::{self, Pair, Time, document, field};
 use super::meter::median;
 use crate::conflict::detect::within;
 use crate::conflict::judge::InForce;
+use crate::conflict::variables::Spent;
 use crate::conflict::{Customs, Judge, Policies, Policy};
 use crate::document::{Address, DocumentView, Edit, Schema, Sibling, Write};
 use crate::engine::Input;
@@ -86,7 +87,7 @@ fn view(values: &[Json]) -> DocumentView {
 
 fn settle(bench: &mut dyn Bench, case: Case, judge: &Judge, policies: &Policies, values: &[Json]) {
     let (customs, view) = (Customs::default(), view(values));
-    let in_force = InForce { policies, customs: &customs, advisor: None };
+    let in_force = InForce { policies, customs: &customs, advisor: None, spent: None };
     bench.time(case, &mut |n| {
         let mut views: Vec<DocumentView> = (0..n).map(|_| view.clone()).collect();
         let start = Instant::now();
@@ -101,13 +102,13 @@ fn settle(bench: &mut dyn Bench, case: Case, judge: &Judge, policies: &Policies,
 fn list(bench: &mut dyn Bench) {
     let judge = judge("[fields.f]\ntype = 'contested'\nresolver = 'max'");
     let (policies, customs, view) = (Policies::default(), Customs::default(), view(&values("max")));
-    let in_force = InForce { policies: &policies, customs: &customs, advisor: None };
+    let in_force = InForce { policies: &policies, customs: &customs, advisor: None, spent: None };
     let mut one = |n: u64| -> Duration {
         let mut views: Vec<DocumentView> = (0..n).map(|_| view.clone()).collect();
         let start = Instant::now();
         for view in &mut views {
             let settlements = judge.settle("things/1", view, in_force);
-            black_box(within("things/1", view, &settlements, &judge));
+            black_box(within("things/1", view, &settlements, &judge, &Spent::default()));
         }
         start.elapsed()
     };
