@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use super::lexicon::{Bound, Concept, lexicon};
 use super::quantity::{self, Kind, Quantity};
+use super::verb::{self, IRREGULAR, is_be, is_labelled, is_preposition, noun_at};
 use super::word::{self, Word};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,7 +176,7 @@ const ORDERING: [&str; 8] = ["first", "last", "next", "top", "other", "past", "t
 impl Claim {
     fn of(words: &[Word]) -> Self {
         let mut reader = Reader::default();
-        let verb_at = verb(words);
+        let verb_at = verb::find(words);
         reader.claim.fronted = words.first().is_some_and(|word| is_preposition(&word.lower));
         reader.claim.copular = verb_at.is_some_and(|at| is_be(&words[at].lower) || words[at].then == Some(':'));
         let mut at = 0;
@@ -375,75 +376,6 @@ impl Quantity {
     fn shown_if_exact(&self) -> &str {
         if matches!(self.kind, Kind::Version | Kind::Address) { &self.shown } else { "" }
     }
-}
-
-const IRREGULAR: [&str; 20] = [
-    "built", "made", "kept", "held", "sent", "run", "set", "put", "lost", "done", "found", "sold", "read", "shut",
-    "bought", "paid", "led", "cut", "split", "bound",
-];
-
-fn is_be(word: &str) -> bool {
-    matches!(word, "is" | "are" | "was" | "were" | "be" | "been" | "being" | "isn't" | "aren't" | "wasn't" | "weren't")
-}
-
-fn is_preposition(word: &str) -> bool {
-    matches!(
-        word,
-        "on" | "in"
-            | "at"
-            | "from"
-            | "for"
-            | "with"
-            | "without"
-            | "by"
-            | "after"
-            | "before"
-            | "during"
-            | "to"
-            | "under"
-    )
-}
-
-/// A determiner or a preposition stands before it.
-fn noun_at(words: &[Word], at: usize) -> bool {
-    const BEFORE: [&str; 21] = [
-        "the", "a", "an", "each", "every", "of", "no", "our", "its", "in", "for", "by", "after", "before", "than",
-        "on", "through", "from", "with", "into", "at",
-    ];
-    at.checked_sub(1).is_some_and(|before| BEFORE.contains(&words[before].lower.as_str()))
-}
-
-/// A word that might be a verb has a label, and then the verb: `build 412 failed`, `process B is stuck`.
-fn is_labelled(words: &[Word], at: usize) -> bool {
-    let (Some(label), Some(then)) = (words.get(at + 1), words.get(at + 2)) else {
-        return false;
-    };
-    let (known, number) = (lexicon(), label.lower.bytes().all(|byte| byte.is_ascii_digit()));
-    let joined = words[at].then.is_none() && label.then.is_none();
-    // `run 3 checks` is a command.
-    let finite = known.is_verb(&then.lower) && !known.is_base(&then.lower) && !(number && then.lower.ends_with('s'));
-    known.is_base(&words[at].lower) && joined && (label.label || number) && (known.is_auxiliary(&then.lower) || finite)
-}
-
-/// Where what is spoken of ends: the first auxiliary or verb that is no noun here, or else a colon. A verb at the very
-/// beginning is a command.
-fn verb(words: &[Word]) -> Option<usize> {
-    let known = lexicon();
-    let mut condition = false;
-    for (at, word) in words.iter().enumerate() {
-        condition |= known.opens_condition(&word.lower);
-        if condition {
-            condition = word.then != Some(',');
-            continue;
-        }
-        let text = word.lower.as_str();
-        let noun = noun_at(words, at) || is_labelled(words, at);
-        let verb = known.is_verb(text) && !noun && (at > 0 || known.is_base(text));
-        if known.is_auxiliary(text) || verb || (word.then == Some(':') && at + 1 < words.len()) {
-            return Some(at);
-        }
-    }
-    None
 }
 
 #[cfg(test)]
