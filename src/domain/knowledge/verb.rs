@@ -76,8 +76,8 @@ pub fn find(words: &[Word]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::word;
     use super::*;
-    use crate::domain::knowledge::word;
 
     fn check(content: &str, expected: Option<&str>) {
         let text = word::read(content);
