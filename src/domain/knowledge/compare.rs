@@ -271,6 +271,7 @@ mod tests {
             ("Version 5 of the agent needs a key", "Version 6 of the agent needs no key"),
             ("Build 412 failed", "Build 413 failed"),
             ("The leader of rack A is Maria", "The leader of rack B is Tom"),
+            ("Maria is the leader of rack A", "Maria is the leader of rack B"),
             ("The leader of the queue service is web-01", "The leader of the cache service is web-02"),
             ("Process B is stuck", "Process C is stuck"),
             ("Reactor 2 was shut down", "Reactor 3 was shut down"),
