@@ -94,18 +94,29 @@ fn the_labelled_pairs_are_told_apart() {
     }
 }
 
-/// Written after the detector was frozen, which has not looked at them since. The figures are what they are: this only
-/// prints them, and fails when somebody makes them clearly worse.
+/// Written after the first freeze of the detector, and held out until names of a noun and a letter were mended. They have
+/// been looked at since, and say less than those that have not.
+#[test]
+fn the_second_set_is_measured() {
+    let pairs = pairs("second.jsonl");
+    assert!(pairs.len() >= 100);
+    let table = report("second set", &pairs);
+    assert!(accuracy(&table) >= SECOND_MIN, "accuracy {}", accuracy(&table));
+}
+
+/// Written after the detector was frozen for the second time, which has not looked at them since. The figures are what
+/// they are: this only prints them, and fails when somebody makes them clearly worse.
 #[test]
 fn the_held_out_pairs_are_measured() {
     let pairs = pairs("heldout.jsonl");
-    assert!(pairs.len() >= 100);
+    assert!(pairs.len() >= 110);
     let table = report("held out", &pairs);
     assert!(accuracy(&table) >= HELD_OUT_MIN, "accuracy {}", accuracy(&table));
 }
 
 /// A little under what was measured.
-const HELD_OUT_MIN: f64 = 0.74;
+const SECOND_MIN: f64 = 0.75;
+const HELD_OUT_MIN: f64 = 0.73;
 
 /// A fixed sequence (Steele, Lea, Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014).
 struct Chance(u64);

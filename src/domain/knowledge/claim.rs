@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use super::lexicon::{Bound, Concept, lexicon};
 use super::quantity::{self, Kind, Quantity};
+use super::verb::{self, IRREGULAR, is_be, is_labelled, is_preposition, noun_at};
 use super::word::{self, Word};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub enum Part {
 pub enum Sort {
     Word,
     Verb,
-    /// `web-03`, `task 12`, `Maria`: it tells one thing from others of its kind.
+    /// `web-03`, `task 12`, `rack B`, `Maria`: it tells one thing from others of its kind.
     Name,
     Quantity(Quantity),
 }
@@ -30,6 +31,19 @@ pub struct Term {
     pub sort: Sort,
     pub part: Part,
     pub negated: bool,
+    /// It says which one the noun before it means, as in `aisle 7 is closed`, or it is that noun.
+    pub label: Label,
+}
+
+/// What a term has to do with a letter or number that tells which.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Label {
+    #[default]
+    None,
+    /// `rack` in `rack B`.
+    Noun,
+    /// `rack B`, the whole name, or the 7 of `aisle 7`.
+    Mark,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -99,10 +113,23 @@ impl Term {
     pub fn is_name(&self) -> bool {
         self.sort == Sort::Name
     }
+
+    /// `b2` of `pump B2`, which some call `B2` alone. Nobody calls rack B `B`, or task 12 `12`, without the noun before.
+    pub fn bare(&self) -> Option<&str> {
+        let (_, bare) = self.concept.text.rsplit_once('#').filter(|_| self.is_name() && self.label == Label::Mark)?;
+        (bare.len() > 1 && bare.contains(|c: char| c.is_alphabetic())).then_some(bare)
+    }
+
+    /// What an index finds it by.
+    pub fn keys(&self) -> impl Iterator<Item = u64> {
+        let bare = self.bare().map(|bare| Concept::named(bare.to_owned()).key);
+        std::iter::once(self.concept.key).chain(bare)
+    }
 }
 
 fn replace_phrases(words: &[Word]) -> Vec<Word> {
-    let lower: Vec<&str> = words.iter().map(|word| word.lower.as_str()).collect();
+    // `team A day by day` has no `a day` in it.
+    let lower: Vec<&str> = words.iter().map(|word| if word.label { "" } else { word.lower.as_str() }).collect();
     let (mut replaced, mut at) = (Vec::new(), 0);
     while let Some(word) = words.get(at) {
         let Some((taken, stands)) = lexicon().phrase(&lower[at..]) else {
@@ -111,7 +138,7 @@ fn replace_phrases(words: &[Word]) -> Vec<Word> {
             continue;
         };
         let then = words.get(at + taken - 1).and_then(|last| last.then);
-        replaced.extend(stands.iter().map(|lower| Word { lower: lower.clone(), proper: false, then }));
+        replaced.extend(stands.iter().map(|lower| Word { lower: lower.clone(), proper: false, label: false, then }));
         at += taken;
     }
     replaced
@@ -137,22 +164,37 @@ struct Reader {
     pushed: bool,
     /// The word just before puts what follows in time: `in 2019`.
     dated: bool,
+    /// What is spoken of ends behind this word, or goes on with a preposition: a number here counts nothing.
+    ends: bool,
+    /// The noun of the last label, while only `and` and commas follow: `racks A, B and C`.
+    series: Option<Term>,
 }
+
+/// In front of a number these count, too: `the first 3 are free`.
+const ORDERING: [&str; 8] = ["first", "last", "next", "top", "other", "past", "today", "yesterday"];
 
 impl Claim {
     fn of(words: &[Word]) -> Self {
         let mut reader = Reader::default();
-        let verb_at = verb(words);
+        let verb_at = verb::find(words);
         reader.claim.fronted = words.first().is_some_and(|word| is_preposition(&word.lower));
         reader.claim.copular = verb_at.is_some_and(|at| is_be(&words[at].lower) || words[at].then == Some(':'));
         let mut at = 0;
         while let Some(word) = words.get(at) {
             let next = words.get(at + 1).map(|word| word.lower.as_str());
             reader.past_verb |= verb_at.is_some_and(|verb_at| at >= verb_at);
-            reader.noun = noun_at(words, at) || (at == 0 && verb_at != Some(0));
+            reader.noun = noun_at(words, at) || (at == 0 && verb_at != Some(0)) || is_labelled(words, at);
+            reader.ends = verb_at.is_some_and(|verb_at| at + 1 == verb_at)
+                || (!reader.past_verb && next.is_some_and(|next| next == "of" || is_preposition(next)));
             at += 1 + reader.take(word, next);
             reader.dated = matches!(word.lower.as_str(), "in" | "since" | "of" | "before" | "after" | "year");
             reader.adjacent = std::mem::take(&mut reader.pushed);
+            let goes_on = matches!(word.lower.as_str(), "and" | "or") && !word.label;
+            let marked = reader.adjacent && reader.claim.terms.last().is_some_and(|term| term.label == Label::Mark);
+            if !goes_on && !marked {
+                reader.series = None;
+            }
+            reader.adjacent &= word.then.is_none();
             if word.then == Some(',') {
                 reader.condition = false;
             }
@@ -192,6 +234,9 @@ impl Reader {
             self.push(known.concept(if text == "on" { "enable" } else { "disable" }), text.to_owned(), Sort::Word);
             return 0;
         }
+        if word.label && self.take_label(text, word.then.is_some(), next) {
+            return 0;
+        }
         let was_being = self.being;
         self.being = is_be(text) || (was_being && !text.ends_with("ed"));
         self.claim.compares |= text == "than";
@@ -220,6 +265,52 @@ impl Reader {
         0
     }
 
+    /// `rack B`; or a letter that is all that is said, as in `the grade is A`. An article has a noun behind it.
+    fn take_label(&mut self, text: &str, ends: bool, next: Option<&str>) -> bool {
+        let noun = self.noun();
+        let alone = ends || next.is_none_or(|next| matches!(next, "and" | "or") || is_preposition(next));
+        match noun {
+            Some(noun) => self.push_mark(noun, text),
+            None if alone && text.len() == 1 && self.past_verb => {
+                self.push(lexicon().concept(text), text.to_uppercase(), Sort::Name);
+            }
+            None => return false,
+        }
+        true
+    }
+
+    /// What a label here would tell from others of its kind.
+    fn noun(&self) -> Option<Term> {
+        let plain = |term: &&Term| {
+            matches!(term.sort, Sort::Word | Sort::Name)
+                && term.label == Label::None
+                && !term.shown.contains(|c: char| c.is_ascii_digit())
+        };
+        let behind = self.claim.terms.last().filter(|_| self.adjacent).filter(plain);
+        behind.cloned().or_else(|| self.series.clone())
+    }
+
+    fn push_mark(&mut self, noun: Term, text: &str) {
+        let concept = Concept::named(format!("{}#{text}", noun.concept.text));
+        let shown = format!("{} {}", noun.shown, text.to_uppercase());
+        self.mark_noun();
+        self.push(concept, shown, Sort::Name);
+        self.mark();
+        self.series = Some(noun);
+    }
+
+    fn mark_noun(&mut self) {
+        if let Some(noun) = self.claim.terms.last_mut().filter(|term| self.adjacent && term.label == Label::None) {
+            noun.label = Label::Noun;
+        }
+    }
+
+    fn mark(&mut self) {
+        if let Some(last) = self.claim.terms.last_mut() {
+            last.label = Label::Mark;
+        }
+    }
+
     fn take_number(&mut self, text: &str, next: Option<&str>) -> Option<usize> {
         let (quantity, taken) = match lexicon().number(text) {
             Some(value) => quantity::spelled(text, value, next),
@@ -227,23 +318,30 @@ impl Reader {
             None if text.starts_with(|c: char| c.is_ascii_digit() || c == 'v') => quantity::read(text, next)?,
             None => return None,
         };
-        // Two of the disks: there may be more.
-        let partitive = (next == Some("of") && taken == 0).then_some(Bound::AtLeast);
-        self.bound = self.bound.or(partitive);
         let digits = lexicon().number(text).is_none();
-        let (bound, shown) = (self.bound.take(), quantity.shown.clone());
+        let plain = digits && quantity.kind == Kind::Plain && taken == 0 && self.bound.is_none();
+        let noun = self.noun().filter(|_| plain);
         // `task 12` is a name, unless what follows shows that 12 counts something.
-        let behind = self.claim.terms.last().filter(|_| quantity.kind == Kind::Plain && bound.is_none());
-        if let Some(noun) =
-            behind.filter(|noun| digits && self.adjacent && lexicon().is_numbered(&noun.concept) && taken == 0)
-        {
-            let concept = Concept::named(format!("{}#{text}", noun.concept.text));
-            self.push(concept, format!("{} {shown}", noun.shown), Sort::Name);
+        let counts = !self.adjacent && !self.ends && next.is_some_and(|next| !lexicon().is_stop(next));
+        if let Some(noun) = noun.as_ref().filter(|noun| lexicon().is_numbered(&noun.concept) && !counts) {
+            self.push_mark(noun.clone(), text);
             return Some(taken);
         }
+        // What is spoken of is told from others by a number, `version 5 needs a key`; what is said of it has a value,
+        // `it runs version 5`.
+        let tells = self.adjacent && self.ends && noun.is_some_and(|noun| !ORDERING.contains(&noun.shown.as_str()));
+        // Two of the disks: there may be more.
+        let partitive = (next == Some("of") && taken == 0 && !tells).then_some(Bound::AtLeast);
+        let (bound, shown) = (self.bound.take().or(partitive), quantity.shown.clone());
         let quantity = bound.map_or(quantity.clone(), |bound| quantity.bounded(bound));
         let concept = Concept::named(format!("{:?} {} {}", quantity.kind, quantity.low, quantity.shown_if_exact()));
+        if tells {
+            self.mark_noun();
+        }
         self.push(concept, shown, Sort::Quantity(quantity));
+        if tells {
+            self.mark();
+        }
         Some(taken)
     }
 
@@ -256,7 +354,7 @@ impl Reader {
         let negated = std::mem::take(&mut self.negate);
         self.bound = None;
         self.pushed = true;
-        self.claim.terms.push(Term { concept, shown, sort, part, negated });
+        self.claim.terms.push(Term { concept, shown, sort, part, negated, label: Label::None });
     }
 
     /// A negator with nothing behind it belongs to what stood before; `nobody except` is no negation.
@@ -278,62 +376,6 @@ impl Quantity {
     fn shown_if_exact(&self) -> &str {
         if matches!(self.kind, Kind::Version | Kind::Address) { &self.shown } else { "" }
     }
-}
-
-const IRREGULAR: [&str; 20] = [
-    "built", "made", "kept", "held", "sent", "run", "set", "put", "lost", "done", "found", "sold", "read", "shut",
-    "bought", "paid", "led", "cut", "split", "bound",
-];
-
-fn is_be(word: &str) -> bool {
-    matches!(word, "is" | "are" | "was" | "were" | "be" | "been" | "being" | "isn't" | "aren't" | "wasn't" | "weren't")
-}
-
-fn is_preposition(word: &str) -> bool {
-    matches!(
-        word,
-        "on" | "in"
-            | "at"
-            | "from"
-            | "for"
-            | "with"
-            | "without"
-            | "by"
-            | "after"
-            | "before"
-            | "during"
-            | "to"
-            | "under"
-    )
-}
-
-/// A determiner or a preposition stands before it.
-fn noun_at(words: &[Word], at: usize) -> bool {
-    const BEFORE: [&str; 21] = [
-        "the", "a", "an", "each", "every", "of", "no", "our", "its", "in", "for", "by", "after", "before", "than",
-        "on", "through", "from", "with", "into", "at",
-    ];
-    at.checked_sub(1).is_some_and(|before| BEFORE.contains(&words[before].lower.as_str()))
-}
-
-/// Where what is spoken of ends: the first auxiliary or verb that is no noun here, or else a colon. A verb at the very
-/// beginning is a command.
-fn verb(words: &[Word]) -> Option<usize> {
-    let known = lexicon();
-    let mut condition = false;
-    for (at, word) in words.iter().enumerate() {
-        condition |= known.opens_condition(&word.lower);
-        if condition {
-            condition = word.then != Some(',');
-            continue;
-        }
-        let text = word.lower.as_str();
-        let verb = known.is_verb(text) && !noun_at(words, at) && (at > 0 || known.is_base(text));
-        if known.is_auxiliary(text) || verb || (word.then == Some(':') && at + 1 < words.len()) {
-            return Some(at);
-        }
-    }
-    None
 }
 
 #[cfg(test)]
@@ -377,6 +419,38 @@ mod tests {
     fn a_number_behind_a_noun_that_is_numbered_names_it() {
         let names = |content: &str| Reading::of(content).terms().filter(|term| term.is_name()).count();
         assert_eq!((names("task 12 failed"), names("12 tasks failed"), names("port 12 is open")), (1, 0, 0));
+    }
+
+    fn names(content: &str) -> Vec<String> {
+        Reading::of(content).terms().filter(|term| term.is_name()).map(|term| term.shown.clone()).collect()
+    }
+
+    #[test]
+    fn a_letter_behind_a_noun_names_it() {
+        assert_eq!(names("The gateway of rack A is down"), ["rack A"]);
+        assert_eq!(names("Racks A, B and C are full"), ["racks A", "racks B", "racks C"]);
+        assert_eq!(names("Pump B2 feeds tank 7"), ["pump B2"]);
+        assert_eq!(names("Process B is stuck"), ["process B"]);
+        assert_eq!(names("Zone B's key was replaced"), ["zone B"]);
+        assert_eq!(names("The grade of the wheat is A"), ["A"]);
+    }
+
+    #[test]
+    fn an_article_or_a_unit_names_nothing() {
+        for content in ["A host is down", "Give the host a disk", "It is 5 C here", "HOST A IS DOWN", "It has 5 GB"] {
+            assert!(names(content).is_empty(), "{content}");
+        }
+    }
+
+    #[test]
+    fn a_number_names_what_is_spoken_of_and_is_a_value_of_what_is_said() {
+        let marked = |content: &str| Reading::of(content).terms().any(|term| term.label == Label::Mark);
+        for content in ["Version 5 needs a key", "Aisle 7 is closed", "Aisle 7 of the store has no light"] {
+            assert!(marked(content), "{content}");
+        }
+        for content in ["It runs version 5", "The limit is 7", "The first 3 are free", "Friday 5 hosts are off"] {
+            assert!(!marked(content), "{content}");
+        }
     }
 
     proptest! {

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use super::claim::{Claim, Reading, Sort, Term};
-use super::contrast::{Alignment, Contrast, Tie};
+use super::contrast::{Alignment, Contrast, Tie, same};
 
 /// What one item is to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -218,7 +218,7 @@ fn pairs<'a>(one: &'a Reading, other: &'a Reading) -> impl Iterator<Item = (&'a 
 }
 
 fn share_a_word(a: &Claim, b: &Claim) -> bool {
-    a.terms.iter().any(|x| b.terms.iter().any(|y| x.concept == y.concept))
+    a.terms.iter().any(|x| b.terms.iter().any(|y| same(x, y)))
 }
 
 /// Words named as a reason. More than these nobody reads.
@@ -254,6 +254,45 @@ mod tests {
     #[test]
     fn another_host_is_another_matter() {
         assert_eq!(class("web-01 is down", "web-02 is up"), None);
+    }
+
+    #[test]
+    fn a_noun_with_a_letter_or_a_number_is_one_of_its_kind() {
+        let gateway = |of: &str, is: &str| format!("The gateway of {of} is {is}");
+        for other in ["rack B", "rack D", "rack 7", "rack B2", "zone A"] {
+            assert_eq!(class(&gateway("rack A", "10.0.0.1"), &gateway(other, "10.0.0.9")), None, "{other}");
+        }
+        let same = class(&gateway("rack A", "10.0.0.1"), &gateway("rack A", "10.0.0.2"));
+        assert_eq!(same, Some(Class::Contradiction));
+        for (one, other) in [
+            ("Host A runs version 5", "Host B runs version 6"),
+            ("Zone B has 4 hosts", "Host B runs version 6"),
+            ("Aisle 7 is closed", "Aisle 8 is closed"),
+            ("Version 5 of the agent needs a key", "Version 6 of the agent needs no key"),
+            ("Build 412 failed", "Build 413 failed"),
+            ("The leader of rack A is Maria", "The leader of rack B is Tom"),
+            ("Maria is the leader of rack A", "Maria is the leader of rack B"),
+            ("The leader of the queue service is web-01", "The leader of the cache service is web-02"),
+            ("Process B is stuck", "Process C is stuck"),
+            ("Reactor 2 was shut down", "Reactor 3 was shut down"),
+        ] {
+            assert_eq!(class(one, other), None, "{one} / {other}");
+        }
+    }
+
+    #[test]
+    fn a_value_behind_the_verb_is_contradicted_by_another() {
+        for (one, other) in [
+            ("Host A runs version 5", "Host A runs version 6"),
+            ("Rack A is in zone B", "Rack A is in zone C"),
+            ("The grade of the wheat is A", "The grade of the wheat is B"),
+            ("Port 80 is used by the proxy", "Port 81 is used by the proxy"),
+            ("Cell A7 is locked", "A7 is unlocked"),
+            ("Pump B calls pump C", "Pump C calls pump B"),
+            ("The owner of the queue is team A", "The owner of the queue is team B"),
+        ] {
+            assert_eq!(class(one, other), Some(Class::Contradiction), "{one} / {other}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Two claims aligned: which terms agree, which stand against each other, and what is left over. Whether the claims can
 //! both be true is decided from that, never from a single word.
 
-use super::claim::{Claim, Part, Sort, Term};
+use super::claim::{Claim, Label, Part, Sort, Term};
 use super::lexicon::lexicon;
 use super::quantity::{Kind, Quantity};
 
@@ -232,9 +232,19 @@ fn counts_the_same(a: &Spot<'_>, b: &Spot<'_>) -> bool {
 fn agree(a: &Term, b: &Term) -> bool {
     match (quantity(a), quantity(b)) {
         (Some(a), Some(b)) => a.agrees(b),
-        (None, None) => a.concept == b.concept,
+        (None, None) => same(a, b),
         _ => false,
     }
+}
+
+/// They stand for the same.
+pub(super) fn same(a: &Term, b: &Term) -> bool {
+    a.concept == b.concept || bare(a, b) || bare(b, a)
+}
+
+/// `B2` is `pump B2` where nothing else is told.
+fn bare(whole: &Term, label: &Term) -> bool {
+    label.is_name() && label.label == Label::None && whole.bare() == Some(label.concept.text.as_str())
 }
 
 fn meet(a: &Term, b: &Term) -> bool {
@@ -300,7 +310,7 @@ impl Contrast {
         if swapped(one, other, alignment) {
             contrast.flips.push("the two sides are swapped".to_owned());
         }
-        contrast.look_at_subjects(one.role && other.role, alignment);
+        contrast.look_at_subjects(plays(one, other), alignment);
         let said = |terms: &[&Term]| terms.iter().any(|term| term.part == Part::Predicate && term.sort != Sort::Verb);
         // What differs together with a time may differ because of it.
         if contrast.temporal > 0 && contrast.values.len() + contrast.flips.len() > contrast.temporal {
@@ -335,12 +345,17 @@ impl Contrast {
             _ if circumstance => self.part(format!("other circumstances: {pair}")),
             Tie::Antonyms if in_subject => self.part(format!("other subjects: {pair}")),
             Tie::Antonyms => self.flips.push(pair),
-            Tie::Values if in_subject && identifies(a) => self.part(format!("other subjects: {pair}")),
+            Tie::Values if in_subject && (identifies(a) || (labelled(a, b) && !held(one, other))) => {
+                self.part(format!("other subjects: {pair}"))
+            }
             Tie::Values => {
                 self.temporal += usize::from(is_temporal(a));
                 self.values.push(pair);
             }
-            Tie::Names if in_subject && !(one.role && other.role) => self.part(format!("other subjects: {pair}")),
+            Tie::Names if in_subject && !plays(one, other) => self.part(format!("other subjects: {pair}")),
+            Tie::Names if labelled(a, b) && has_role(one, a.part) && has_role(other, b.part) => {
+                self.part(format!("parts in other things: {pair}"));
+            }
             Tie::Names if one.functional || other.functional || one.copular || other.copular || one.role => {
                 self.values.push(pair)
             }
@@ -350,7 +365,8 @@ impl Contrast {
 
     fn look_at_subjects(&mut self, role: bool, alignment: &Alignment<'_>) {
         let subject = |terms: &[&Term]| {
-            let noun = |term: &&&Term| term.part == Part::Subject && matches!(term.sort, Sort::Word | Sort::Name);
+            let tells = |term: &Term| matches!(term.sort, Sort::Word | Sort::Name) || term.label == Label::Mark;
+            let noun = |term: &&&Term| term.part == Part::Subject && tells(term);
             terms.iter().find(noun).map(|term| term.shown.clone())
         };
         if let (Some(a), Some(b)) = (subject(&alignment.left), subject(&alignment.right)) {
@@ -378,6 +394,27 @@ fn identifies(term: &Term) -> bool {
     !matches!(&term.sort, Sort::Quantity(quantity) if matches!(quantity.kind, Kind::Plain | Kind::Measured(_)))
 }
 
+/// Both numbers tell which: `aisle 7`, `aisle 8`.
+fn labelled(a: &Term, b: &Term) -> bool {
+    a.label == Label::Mark && b.label == Label::Mark
+}
+
+/// ... but one at a time has the place: `port 80 is used by the proxy`, `version 5 is the default`.
+fn held(one: &Claim, other: &Claim) -> bool {
+    let said = |claim: &Claim| claim.terms.iter().any(|term| term.part == Part::Predicate && term.sort != Sort::Verb);
+    let passive = |claim: &Claim| claim.passive && claim.functional && said(claim);
+    plays(one, other) || (passive(one) && passive(other))
+}
+
+/// Both say who plays a part. `The leader of rack B` is spoken of as the one who plays it.
+fn plays(one: &Claim, other: &Claim) -> bool {
+    one.role && other.role && !(has_role(one, Part::Subject) && has_role(other, Part::Subject))
+}
+
+fn has_role(claim: &Claim, part: Part) -> bool {
+    claim.role && claim.terms.iter().any(|term| term.part == part && lexicon().is_role(&term.concept))
+}
+
 /// Both are active and what one speaks of is what the other says of it: `a calls b`, `b calls a`.
 fn swapped(one: &Claim, other: &Claim, alignment: &Alignment<'_>) -> bool {
     let plain = |claim: &Claim| !claim.fronted && !claim.passive && !claim.copular;
@@ -389,7 +426,8 @@ fn swapped(one: &Claim, other: &Claim, alignment: &Alignment<'_>) -> bool {
         return false;
     }
     let same = || alignment.ties.iter().filter(|(_, _, tie)| matches!(tie, Tie::Same(_)));
-    let nouns = || same().filter(|(a, b, _)| a.sort != Sort::Verb && b.sort != Sort::Verb && !is_comparison(a, one));
+    let noun = |term: &Term| term.sort != Sort::Verb && term.label != Label::Noun;
+    let nouns = || same().filter(|(a, b, _)| noun(a) && noun(b) && !is_comparison(a, one));
     let crossing = |from: Part, to: Part| nouns().any(|(a, b, _)| a.part == from && b.part == to);
     let staying = nouns().any(|(a, b, _)| a.part == Part::Subject && b.part == Part::Subject);
     crossing(Part::Subject, Part::Predicate) && crossing(Part::Predicate, Part::Subject) && !staying

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use rustc_hash::FxHashMap;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::claim::Reading;
+use super::claim::{Reading, Term};
 use super::compare::{Class, Options, Verdict, Why, read_and_compare};
 use super::embedding::{Signature, cosine, distance_max};
 use super::item::{Invalid, Item};
@@ -261,7 +261,7 @@ impl Mark {
 
 /// The words of a text, each once, by key.
 fn keys(reading: &Reading) -> Vec<u64> {
-    let mut keys: Vec<u64> = reading.terms().map(|term| term.concept.key).take(KEYS_MAX).collect();
+    let mut keys: Vec<u64> = reading.terms().flat_map(Term::keys).take(KEYS_MAX).collect();
     keys.sort_unstable();
     keys.dedup();
     keys
@@ -311,6 +311,13 @@ mod tests {
         classes.sort();
         let expected = [("a", Class::Duplicate), ("b", Class::Contradiction), ("c", Class::Overlap)];
         assert_eq!(classes, expected.map(|(id, class)| (id.to_owned(), class)));
+    }
+
+    #[test]
+    fn a_label_alone_finds_the_name_it_is_part_of() {
+        let index = index([item("a", "Cell A7 is locked"), item("b", "Cell A8 is locked")]);
+        let found = found(&index, &item("new", "A7 is unlocked"), &Options::default());
+        assert_eq!(found, [("a".to_owned(), Class::Contradiction)]);
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! | `word` | text to clauses of words |
 //! | `lexicon` | what single words mean here: synonyms, antonyms, negators, units |
 //! | `quantity` | numbers, versions, dates and bounds as intervals |
+//! | `verb` | where what is spoken of ends, and what is said of it begins |
 //! | `claim` | words to terms, each with its role and polarity |
 //! | `contrast` | two clauses aligned: what agrees, what differs and whether that can both be true |
 //! | `compare` | two texts to a verdict |
@@ -28,6 +29,7 @@ pub mod index;
 pub mod item;
 mod lexicon;
 mod quantity;
+mod verb;
 mod word;
 
 pub use compare::{Class, Options, Verdict, Why, compare};

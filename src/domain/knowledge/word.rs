@@ -20,6 +20,8 @@ pub struct Word {
     pub lower: String,
     /// It began with a capital letter, and was not the first of its sentence.
     pub proper: bool,
+    /// One capital letter, or letters and digits: `B`, `B2`. Behind a noun it says which one.
+    pub label: bool,
     /// What followed it: `,`, `:` or nothing.
     pub then: Option<char>,
 }
@@ -34,6 +36,8 @@ pub struct Text {
 /// Cuts at the ends of sentences, at semicolons, at line ends, and at commas before an opener.
 pub fn read(content: &str) -> Text {
     let folded: String = content.nfkc().map(plain).collect();
+    // In capitals throughout, `A` is an article as often as a label.
+    let shouted = !folded.contains(char::is_lowercase);
     let (mut text, mut clause, mut first, mut count) = (Text::default(), Vec::new(), true, 0);
     for line in folded.lines() {
         for chunk in line.split_whitespace() {
@@ -54,6 +58,7 @@ pub fn read(content: &str) -> Text {
             let before = clause.len();
             split(body, first, &mut clause);
             count += clause.len() - before;
+            clause[before..].iter_mut().for_each(|word| word.label &= !shouted);
             first &= clause.is_empty();
             if let Some(word) = clause.last_mut() {
                 word.then = after.chars().find(|c| matches!(c, ',' | ':'));
@@ -98,7 +103,9 @@ fn plain(c: char) -> char {
 fn split(body: &str, first: bool, into: &mut Vec<Word>) {
     let mut push = |part: &str, proper: bool| {
         if !part.is_empty() {
-            into.push(Word { lower: part.to_lowercase(), proper, then: None });
+            let label = label(part);
+            let lower = label.unwrap_or(part).to_lowercase();
+            into.push(Word { lower, proper, label: label.is_some(), then: None });
         }
     };
     if body.contains(|c: char| c.is_ascii_digit()) || matches!(body, "%" | "<" | ">") {
@@ -132,6 +139,19 @@ fn split(body: &str, first: bool, into: &mut Vec<Word>) {
     }
 }
 
+/// `B`, `B2`, and what `B's` belongs to. `I` is somebody, `v5` a version.
+fn label(part: &str) -> Option<&str> {
+    let bare = part.strip_suffix("'s").unwrap_or(part);
+    let digits = bare.trim_start_matches(|c: char| c.is_ascii_uppercase());
+    let letters = bare.len() - digits.len();
+    let numbered = digits.bytes().all(|byte| byte.is_ascii_digit()) && (!digits.is_empty() || letters == 1);
+    let fits = (1..=LABEL_LETTERS_MAX).contains(&letters) && numbered && bare != "I" && !bare.starts_with('V');
+    (fits || bare == "V").then_some(bare)
+}
+
+/// `AB12` is a label; longer ones are names whatever stands before them.
+const LABEL_LETTERS_MAX: usize = 2;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,6 +175,18 @@ mod tests {
         let text = read("Ask Maria about DNS");
         let proper: Vec<bool> = text.clauses[0].iter().map(|word| word.proper).collect();
         assert_eq!(proper, [false, true, false, false]);
+    }
+
+    #[test]
+    fn a_capital_letter_alone_or_with_digits_is_a_label() {
+        let labels = |content: &str| {
+            let text = read(content);
+            let labels = text.clauses.iter().flatten().filter(|word| word.label);
+            labels.map(|word| word.lower.clone()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(labels("Rack B, zone C4 and team A's jobs"), "b c4 a");
+        assert_eq!(labels("If I run web-01 on V5, a host in IT has DNS at 12"), "");
+        assert_eq!(labels("GIVE HOST A NEW DISK"), "");
     }
 
     #[test]
