@@ -155,7 +155,9 @@ fn sound(file: &Path, imported: &Imported, known: &Known, complete: bool, output
 fn proof_of(imported: &Imported, known: &Known) -> Proof {
     let last = imported.head.map(|head| head.index);
     let meets = |anchor: &&Anchor| anchor.node == imported.node && Some(anchor.index) <= last;
-    let met: Vec<u64> = known.anchors.iter().filter(meets).map(|anchor| anchor.index).collect();
+    // One of a record that was dropped before the base has nothing left to be held against.
+    let met = known.anchors.iter().filter(meets).map(|anchor| anchor.index);
+    let met: Vec<u64> = met.filter(|index| imported.report.proves(*index)).collect();
     let whose = match &known.node {
         None => Whose::Nobody,
         Some(asked) if *asked == imported.node.to_string() => Whose::Own,
