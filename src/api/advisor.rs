@@ -143,7 +143,13 @@ struct Question {
 
 async fn explain(ask: Ask) -> Outcome {
     let Question { conflict } = ask.json()?;
-    let explained = ask.api.node.explain_conflict(&conflict)?;
+    let explained = match ask.api.node.explain_conflict(&conflict) {
+        // Of a conflict that is not there, that is the news, and not that nobody could explain it.
+        Err(AdvisorError::Off) if ask.api.node.conflict(&conflict).is_none() => {
+            return Err(AdvisorError::NoConflict(conflict).into());
+        }
+        explained => explained?,
+    };
     Ok(answer(StatusCode::OK, &ask.clock, &json!(explained)))
 }
 
@@ -200,7 +206,7 @@ mod tests {
         let train = server.json("POST", "/v1/advisor/train", json!({"by": "ann"})).await;
         assert!(train.problem("too-few-decisions").contains("stays off"));
         let explain = server.json("POST", "/v1/advisor/explain", json!({"conflict": "00"})).await;
-        assert!(explain.problem("advisor-off").contains("no model is trained"));
+        assert!(explain.problem("no-such-conflict").contains("no conflict 00 here"));
     }
 
     #[tokio::test]

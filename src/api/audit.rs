@@ -8,16 +8,20 @@ use super::docs::JSON;
 use super::operation::{Ask, Operation, Outcome, answer, with_clock};
 use super::problem::{Kind, Problem};
 use super::query::{Parameter, Takes};
-use crate::history::audit::{self, Query, Window};
-use crate::node::AuditError;
+use crate::engine::audit::ShelfError;
+use crate::history::audit::{self, ImportError, Query, Window};
+use crate::node::{AuditError, Node};
 
 const JSON_LINES: &str = "application/x-ndjson";
 const LIMIT_MAX: u64 = audit::query::PAGE_RECORDS_MAX as u64;
 const LIMIT_DEFAULT: u64 = 100;
 const ANY: Takes = Takes::Integer { min: 0, max: u64::MAX };
 
-static CONFLICT: Parameter =
-    Parameter { name: "conflict", takes: Takes::Text { bytes_max: 64 }, says: "Only records of this conflict." };
+static CONFLICT: Parameter = Parameter {
+    name: "conflict",
+    takes: Takes::Text { bytes_max: 64 },
+    says: "Only records of this conflict: its id of 32 hex digits, or the first of them, at least 4.",
+};
 static DOCUMENT: Parameter = Parameter {
     name: "document",
     takes: Takes::Text { bytes_max: 600 },
@@ -145,10 +149,18 @@ pub(super) static OPERATIONS: &[Operation] = &[
         accepts: &[(JSON_LINES, "Text")],
         gives: (JSON, "AuditImported"),
         session: false,
-        problems: &[Kind::BadAudit],
+        problems: &[Kind::BadAudit, Kind::AuditTampered, Kind::AuditHeld],
         handler: |ask| Box::pin(import(ask)),
     },
 ];
+
+/// Hex digits of a conflict's id, and the fewest that may stand for it.
+const ID_LEN: usize = 32;
+const ID_LEN_MIN: usize = 4;
+/// Pages that are read to find which id a few digits stand for: more than a node keeps of its own audit.
+const PAGES_MAX: usize = 80;
+/// Ids that are named where several begin so.
+const CANDIDATES_MAX: usize = 5;
 
 /// What the operations answer with, for the API's description.
 pub(super) fn schemas() -> Map<String, Value> {
@@ -169,6 +181,7 @@ pub(super) fn schemas() -> Map<String, Value> {
                     },
                 } },
                 "next": { "type": ["integer", "null"] },
+                "conflict": { "type": "string", "description": "The id that was asked for, in full." },
                 "unreadable": { "type": "array", "items": { "type": "integer" } },
             },
         },
@@ -207,14 +220,67 @@ pub(super) fn schemas() -> Map<String, Value> {
     }
 }
 
-fn query(ask: &Ask) -> Result<Query, Problem> {
+/// The id that was asked for, in full. One that no record has stays as it is: nothing is found, then.
+async fn conflict(ask: &Ask) -> Result<Option<String>, Problem> {
+    let Some(typed) = ask.params.text(&CONFLICT) else { return Ok(None) };
+    let refuse = |says: String| Problem::new(Kind::BadParameter, says).with("parameter", "conflict");
+    if !(ID_LEN_MIN..=ID_LEN).contains(&typed.len()) || !typed.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        let says = format!(
+            "`{typed}` is no id of a conflict: that is {ID_LEN} hex digits, of which the first {ID_LEN_MIN} or more will do"
+        );
+        return Err(refuse(says));
+    }
+    let prefix = typed.to_ascii_lowercase();
+    if prefix.len() == ID_LEN {
+        return Ok(Some(prefix));
+    }
+    let (node, of, start) = (ask.api.node.clone(), ask.params.text(&NODE).map(str::to_owned), prefix.clone());
+    // A whole audit may be read: not where other requests wait.
+    let found = tokio::task::spawn_blocking(move || begin_so(&node, of.as_deref(), &start)).await;
+    let lost = |_| Problem::new(Kind::Internal, "the search for the id ended without a result");
+    let found = found.map_err(lost)??;
+    match &found[..] {
+        [] => Ok(Some(prefix)),
+        [id] => Ok(Some(id.clone())),
+        several => Err(refuse(format!("several conflicts begin with `{prefix}`: {}", several.join(", ")))),
+    }
+}
+
+/// Conflicts of an audit whose ids begin so: one more than are named at most.
+fn begin_so(node: &Node, of: Option<&str>, prefix: &str) -> Result<Vec<String>, AuditError> {
+    let mut found = std::collections::BTreeSet::new();
+    let mut query = Query { newest_first: true, ..Query::default() };
+    for _ in 0..PAGES_MAX {
+        let page = node.audit(of, &query)?;
+        let ids = page.records.into_iter().filter_map(|record| record.conflict);
+        found.extend(ids.filter(|id| id.starts_with(prefix)));
+        query.cursor = page.next;
+        if query.cursor.is_none() || found.len() > CANDIDATES_MAX {
+            break;
+        }
+    }
+    Ok(found.into_iter().take(CANDIDATES_MAX).collect())
+}
+
+fn document(ask: &Ask) -> Result<Option<String>, Problem> {
+    let Some(name) = ask.params.text(&DOCUMENT) else { return Ok(None) };
+    if name.split_once('/').is_none_or(|(collection, id)| collection.is_empty() || id.is_empty()) {
+        let says = format!(
+            "`{name}` is no document: that is collection/id, as in vms/vm-1; `prefix` takes how names begin, as in vms/"
+        );
+        return Err(Problem::new(Kind::BadParameter, says).with("parameter", "document"));
+    }
+    Ok(Some(name.to_owned()))
+}
+
+async fn query(ask: &Ask) -> Result<Query, Problem> {
     let text = |parameter| ask.params.text(parameter).map(str::to_owned);
     let kinds = ask.params.text(&KIND).unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
     let kinds = kinds.map(str::parse).collect::<Result<_, audit::kind::UnknownKind>>();
     let kinds = kinds.map_err(|error| Problem::new(Kind::BadParameter, error.to_string()).with("parameter", "kind"))?;
     Ok(Query {
-        conflict: text(&CONFLICT),
-        document: text(&DOCUMENT),
+        conflict: conflict(ask).await?,
+        document: document(ask)?,
         document_prefix: text(&PREFIX),
         field: text(&FIELD),
         kinds,
@@ -228,9 +294,13 @@ fn query(ask: &Ask) -> Result<Query, Problem> {
 }
 
 async fn read(ask: Ask) -> Outcome {
-    let page = ask.api.node.audit(ask.params.text(&NODE), &query(&ask)?)?;
+    let query = query(&ask).await?;
+    let page = ask.api.node.audit(ask.params.text(&NODE), &query)?;
     let items: Vec<Value> = page.records.iter().map(audit::Record::to_json).collect();
-    let body = json!({ "items": items, "next": page.next, "unreadable": page.unreadable });
+    let mut body = json!({ "items": items, "next": page.next, "unreadable": page.unreadable });
+    if let Some(conflict) = query.conflict {
+        body["conflict"] = conflict.into();
+    }
     Ok(answer(StatusCode::OK, &ask.clock, &body))
 }
 
@@ -288,9 +358,28 @@ impl From<AuditError> for Problem {
                 return Problem::new(Kind::BadParameter, error.to_string()).with("parameter", "node");
             }
             AuditError::NotHeld(_) => Kind::NotFound,
-            AuditError::Import(_) | AuditError::Export(_) => Kind::BadAudit,
+            AuditError::Import(ShelfError::Import(error)) => refused_for(error),
+            AuditError::Import(ShelfError::Full { .. }) => Kind::BodyTooLarge,
+            AuditError::Export(_) => Kind::BadAudit,
         };
         Problem::new(kind, error.to_string())
+    }
+}
+
+/// A file that does not begin as an audit is none. One that does, and goes wrong later, was changed.
+fn refused_for(error: &ImportError) -> Kind {
+    match error {
+        ImportError::Malformed { line: 1, .. } | ImportError::Order { line: 1, .. } => Kind::BadAudit,
+        ImportError::Long { .. } | ImportError::ManyAnchors { .. } => Kind::BadAudit,
+        ImportError::Own | ImportError::NotBeyond { .. } => Kind::AuditHeld,
+        ImportError::Malformed { .. }
+        | ImportError::Order { .. }
+        | ImportError::Edited { .. }
+        | ImportError::Found { .. }
+        | ImportError::ForeignAnchor { .. }
+        | ImportError::WrongEnd { .. }
+        | ImportError::CutShort { .. }
+        | ImportError::Contradicts { .. } => Kind::AuditTampered,
     }
 }
 
@@ -324,9 +413,11 @@ mod tests {
         assert_eq!(page["items"][0]["document"], "policies/p");
         assert_eq!(other.get(&format!("/v1/audit/verify?node={node}")).await.value()["whole"], true);
         let edited = String::from_utf8(export).unwrap().replacen("policies/p", "policies/q", 1);
-        let refused = other.ask("POST", "/v1/audit/import", &[], edited.as_bytes()).await.problem("does-not-fit");
+        let refused = other.ask("POST", "/v1/audit/import", &[], edited.as_bytes()).await.problem("audit-tampered");
         assert!(refused.contains("what it says is not what its hash was made of"), "{refused}");
-        server.ask("POST", "/v1/audit/import", &[], b"{").await.problem("does-not-fit");
+        server.ask("POST", "/v1/audit/import", &[], b"{").await.problem("bad-audit");
+        let own = server.get("/v1/audit/export").await.body;
+        server.ask("POST", "/v1/audit/import", &[], &own).await.problem("audit-held");
     }
 
     #[tokio::test]
@@ -334,6 +425,15 @@ mod tests {
         let server = Server::start().await;
         assert!(server.get("/v1/audit?kind=solved").await.problem("bad-parameter").contains("unknown kind `solved`"));
         server.get("/v1/audit?node=x").await.problem("bad-parameter");
+        for conflict in ["4f0", "4f0g", &"0".repeat(33)] {
+            let refused = server.get(&format!("/v1/audit?conflict={conflict}")).await.problem("bad-parameter");
+            assert!(refused.contains("32 hex digits"), "{refused}");
+        }
+        assert_eq!(server.get("/v1/audit?conflict=4F0C").await.value()["items"], json!([]));
+        for document in ["vms", "vms/", "/1"] {
+            let refused = server.get(&format!("/v1/audit?document={document}")).await.problem("bad-parameter");
+            assert!(refused.contains("collection/id"), "{refused}");
+        }
         let other = crate::clock::NodeId([7; 32]);
         server.get(&format!("/v1/audit/verify?node={other}")).await.problem("not-found");
     }

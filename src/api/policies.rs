@@ -12,7 +12,7 @@ use super::docs::{DURABILITY, JSON, commit};
 use super::operation::{Ask, Operation, Outcome, answer};
 use super::problem::{Kind, Problem};
 use crate::conflict::Policy;
-use crate::conflict::policies::HEEDED_MAX;
+use crate::conflict::policies::{HEEDED_MAX, PREVIEWED};
 use crate::document::{Address, SchemaError};
 use crate::engine::schemas::{DEFINITION, POLICIES};
 use crate::node::{DocumentWrite, Missing, Node, WriteBody};
@@ -124,11 +124,11 @@ pub(super) fn schemas() -> Value {
             "properties": {
                 "changed": {
                     "type": "array",
-                    "description": "Conflicts whose rule, resolver, value or status would be another.",
+                    "description": "Conflicts whose rule, resolver, value or status would be another. The policy asked about is called `previewed`.",
                     "items": { "type": "object", "properties": { "now": named("Conflict"), "then": named("Conflict") } },
                 },
                 "count": { "type": "integer", "description": "How many would stand otherwise, on all pages." },
-                "of": { "type": "integer", "description": "How many there are that a policy may settle." },
+                "of": { "type": "integer", "description": "How many there are that a policy may settle: broken rules of schemas are not among them." },
                 "next": { "type": ["string", "null"] },
             },
         },
@@ -225,6 +225,11 @@ async fn test(ask: Ask) -> Outcome {
 async fn preview(ask: Ask) -> Outcome {
     let policy = parse(ask.received()?)?;
     let limit = ask.params.integer(&LIMIT).unwrap_or(LIMIT_DEFAULT) as usize;
-    let preview = ask.api.node.preview(policy, ask.params.text(&AFTER), limit);
+    let mut preview = ask.api.node.preview(policy, ask.params.text(&AFTER), limit);
+    for previewed in &mut preview.changed {
+        // The policy that is asked about has no name, so what names it begins with its version.
+        let unnamed = previewed.then.policy.as_mut().filter(|policy| policy.starts_with('@'));
+        unnamed.into_iter().for_each(|policy| policy.insert_str(0, PREVIEWED));
+    }
     Ok(answer(StatusCode::OK, &ask.clock, &json!(preview)))
 }

@@ -36,6 +36,8 @@ pub enum Kind {
     BadSchema,
     BadPolicy,
     BadAudit,
+    AuditTampered,
+    AuditHeld,
     BadModel,
     BadItem,
     TooFewDecisions,
@@ -56,7 +58,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 40] = [
+    pub const ALL: [Kind; 42] = [
         Kind::BadRequest,
         Kind::BadParameter,
         Kind::BadJson,
@@ -80,6 +82,8 @@ impl Kind {
         Kind::BadSchema,
         Kind::BadPolicy,
         Kind::BadAudit,
+        Kind::AuditTampered,
+        Kind::AuditHeld,
         Kind::BadModel,
         Kind::BadItem,
         Kind::TooFewDecisions,
@@ -125,6 +129,8 @@ impl Kind {
             Self::BadSchema => ("bad-schema", 422, "The schema is not valid"),
             Self::BadPolicy => ("bad-policy", 422, "The policy is not valid"),
             Self::BadAudit => ("bad-audit", 422, "These are not the records of an audit"),
+            Self::AuditTampered => ("audit-tampered", 422, "The records are not as they were written"),
+            Self::AuditHeld => ("audit-held", 422, "An audit of this node is here already"),
             Self::BadModel => ("bad-model", 422, "This is no model of the advisor"),
             Self::BadItem => ("bad-item", 422, "This is no item of knowledge"),
             Self::TooFewDecisions => ("too-few-decisions", 422, "There are too few decisions to learn from"),

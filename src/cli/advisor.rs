@@ -7,6 +7,7 @@ use crate::cli::client::{ApiArg, Client};
 use crate::cli::conflicts::{Among, whoever, whole};
 use crate::cli::exit::Error;
 use crate::cli::output::Output;
+use crate::conflict::advisor::training::DECISIONS_MIN;
 
 /// Learn from the decisions people made on conflicts, and advise.
 ///
@@ -20,7 +21,10 @@ Examples:
   folkmoot advisor eval                  how good it was on decisions it had not seen
   folkmoot advisor explain 4f0c…         what it says about a conflict, and why
 
-It learns from 50 decisions on; until then it is off and says how many there are.")]
+It learns from 50 decisions on; until then it is off and says how many there are.
+
+Exit codes: 1, train, eval and explain while it is off or has too few decisions; 4, explain: there is no such
+conflict. show ends with 0 and says why it is off.")]
 pub struct AdvisorArgs {
     #[command(subcommand)]
     command: AdvisorCommand,
@@ -70,14 +74,19 @@ pub async fn advisor(args: AdvisorArgs, output: Output) -> Result<(), Error> {
         AdvisorCommand::Eval { api } => {
             let status = status(&api.client()?).await?;
             if let Some(why) = status["why"].as_str() {
-                return Err(Error::Failed(why.to_owned()));
+                let have = status["decisions"].as_u64().unwrap_or_default();
+                return Err(Error::Failed(format!("nothing to evaluate: {why}. {}", needed(have))));
             }
             let both = json!({ "evaluation": status["evaluation"], "since": status["since"] });
             output.either(&both, || {
                 let held_out = "trained on the earlier 70 %, asked about the later 30 %";
-                let lines =
-                    [("at the training", held_out, "evaluation"), ("since then", "the model in force", "since")];
-                lines.map(|(when, how, key)| rated(when, how, &both[key])).join("\n")
+                let learned = status["model"]["decisions"].as_u64().unwrap_or_default();
+                let few = format!("too few decisions to tell: of {learned}, the earlier 70 % must be {DECISIONS_MIN}");
+                let lines = [
+                    ("at the training", held_out, few.as_str(), "evaluation"),
+                    ("since then", "the model in force", "no decisions to tell by", "since"),
+                ];
+                lines.map(|(when, how, few, key)| rated(when, how, few, &both[key])).join("\n")
             })
         }
         AdvisorCommand::Explain { id, api } => {
@@ -112,9 +121,20 @@ fn model(model: &Value) -> String {
     )
 }
 
-fn rated(when: &str, how: &str, rated: &Value) -> String {
+/// What a training asks for, and what there is.
+fn needed(have: u64) -> String {
+    format!(
+        "A training takes {DECISIONS_MIN} decisions, and there {}",
+        match have {
+            1 => "is 1".to_owned(),
+            have => format!("are {have}"),
+        }
+    )
+}
+
+fn rated(when: &str, how: &str, few: &str, rated: &Value) -> String {
     if rated.is_null() {
-        return format!("{when}: too few decisions to tell ({how})");
+        return format!("{when}: {few} ({how})");
     }
     let percent =
         |key: &str| rated[key].as_f64().map_or_else(|| "-".to_owned(), |share| format!("{:.1} %", share * 100.0));
@@ -149,10 +169,16 @@ mod tests {
     #[test]
     fn an_evaluation_is_told_in_percent_and_its_lack_in_words() {
         let told = json!({"decisions": 30, "coverage": 0.5, "accuracy": 0.875});
-        assert_eq!(rated("now", "so", &told), "now: 30 decisions, 50.0 % answered, 87.5 % of these right (so)");
-        assert!(rated("now", "so", &Value::Null).contains("too few"));
+        assert_eq!(rated("now", "so", "few", &told), "now: 30 decisions, 50.0 % answered, 87.5 % of these right (so)");
+        assert!(rated("now", "so", "too few", &Value::Null).contains("too few"));
         let silent = json!({"decisions": 30, "coverage": 0.0, "accuracy": null});
-        assert!(rated("now", "so", &silent).contains("- of these right"));
+        assert!(rated("now", "so", "few", &silent).contains("- of these right"));
+    }
+
+    #[test]
+    fn what_an_evaluation_lacks_is_told_in_numbers() {
+        assert_eq!(needed(1), "A training takes 50 decisions, and there is 1");
+        assert!(needed(49).ends_with("there are 49"));
     }
 
     #[test]

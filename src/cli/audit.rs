@@ -3,7 +3,7 @@
 mod verify;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
@@ -12,7 +12,8 @@ use serde_json::Value;
 use crate::cli::address::query;
 use crate::cli::client::{ApiArg, Body, Client};
 use crate::cli::exit::Error;
-use crate::cli::output::Output;
+use crate::cli::output::{Output, many};
+use crate::sim::duration::Millis;
 
 /// Read and verify the audit.
 ///
@@ -23,7 +24,7 @@ use crate::cli::output::Output;
 Examples:
   folkmoot audit tail                                     the last records, and new ones as they come
   folkmoot audit query --document vms/vm-1                what happened to one document
-  folkmoot audit query --conflict 4f0c… --json            one conflict from beginning to end
+  folkmoot audit query --conflict 4f0c --json             one conflict from beginning to end
   folkmoot audit query --kind resolved,undone --actor alice
   folkmoot audit verify                                   this node's chain, by the anchors it knows
   folkmoot audit export > n1.jsonl
@@ -31,7 +32,7 @@ Examples:
   folkmoot audit verify n1.jsonl --complete --api http://n2:7117   ... and up to the newest of them
   folkmoot audit patterns                                 hotspots, and what keeps coming back
 
-Exit code 8: verify found something.")]
+Exit code 8: verify found something, or what was to be imported was changed.")]
 pub struct AuditArgs {
     #[command(subcommand)]
     command: AuditCommand,
@@ -52,10 +53,10 @@ enum AuditCommand {
     },
     /// Print the records that meet every condition
     Query {
-        /// Of this conflict
+        /// Of this conflict: its id, or the first digits of it, at least 4
         #[arg(long, value_name = "ID")]
         conflict: Option<String>,
-        /// Of this document
+        /// Of this document, as in vms/vm-1
         #[arg(long)]
         document: Option<String>,
         /// Of documents whose name starts so, as in vms/
@@ -70,11 +71,11 @@ enum AuditCommand {
         /// Done by this person or node
         #[arg(long)]
         actor: Option<String>,
-        /// From this millisecond since 1970 on
-        #[arg(long, value_name = "MS")]
+        /// From this millisecond since 1970 on, or from so long ago, as in 10m
+        #[arg(long, value_name = "MS", value_parser = moment)]
         since_ms: Option<u64>,
-        /// Before this millisecond
-        #[arg(long, value_name = "MS")]
+        /// Before this millisecond, or before so long ago, as in 2h
+        #[arg(long, value_name = "MS", value_parser = moment)]
         until_ms: Option<u64>,
         /// The newest first
         #[arg(long)]
@@ -92,7 +93,7 @@ enum AuditCommand {
     Verify {
         /// An exported chain; it is held against its own anchors and those of the node asked. Without it: that node's
         file: Option<PathBuf>,
-        /// Ask no node: a file against its own anchors only, which prove nothing against whoever made the file
+        /// Ask no node: that proves only that the file is whole in itself, and nothing against whoever made it
         #[arg(long, requires = "file")]
         offline: bool,
         /// Of another node, whose audit was imported
@@ -106,16 +107,19 @@ enum AuditCommand {
     },
     /// What conflicts most, what keeps coming back, and who settles it
     Patterns {
-        /// From this millisecond since 1970 on
-        #[arg(long, value_name = "MS")]
+        /// From this millisecond since 1970 on, or from so long ago, as in 10m
+        #[arg(long, value_name = "MS", value_parser = moment)]
         since_ms: Option<u64>,
-        /// Before this millisecond
-        #[arg(long, value_name = "MS")]
+        /// Before this millisecond, or before so long ago, as in 2h
+        #[arg(long, value_name = "MS", value_parser = moment)]
         until_ms: Option<u64>,
         #[command(flatten)]
         api: ApiArg,
     },
     /// Records that one could go back to before
+    ///
+    /// Each names where the state stood before it. The column `clock` says how well: `exact`, its record holds the
+    /// clock of that state; `time only`, all there is to go by is when this node recorded it.
     RollbackPoints {
         /// So many at most
         #[arg(long, default_value_t = 100)]
@@ -137,6 +141,16 @@ enum AuditCommand {
         #[command(flatten)]
         api: ApiArg,
     },
+}
+
+/// A millisecond since 1970, or how long ago that is.
+fn moment(text: &str) -> Result<u64, String> {
+    if let Ok(ms) = text.parse() {
+        return Ok(ms);
+    }
+    let ago: Millis = text.parse().map_err(|error| format!("{error} ago, or a millisecond since 1970"))?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    Ok(now.saturating_sub(ago.0))
 }
 
 /// How often `tail` asks for more.
@@ -176,7 +190,7 @@ pub async fn audit(args: AuditArgs, output: Output) -> Result<(), Error> {
             print(&api.client()?, asked, limit.unwrap_or(u64::MAX), output).await
         }
         AuditCommand::Verify { file: Some(file), offline, complete, api, .. } => {
-            let known = if offline { Vec::new() } else { verify::anchors(&api.client()?).await? };
+            let known = if offline { verify::Known::default() } else { verify::known(&api.client()?).await? };
             verify::file(&file, &known, complete, output)
         }
         AuditCommand::Verify { file: None, node, complete, api, .. } => {
@@ -221,7 +235,10 @@ pub async fn audit(args: AuditArgs, output: Output) -> Result<(), Error> {
             let answer =
                 client.send(reqwest::Method::POST, "/v1/audit/import", Some(body), &Default::default()).await?;
             let imported: Value = client.parse(&answer)?;
-            output.either(&imported, || format!("{} records of {}", imported["records"], text(&imported["node"])))
+            output.either(&imported, || {
+                let records = many(imported["records"].as_u64().unwrap_or_default(), "record");
+                format!("{records} of {}", text(&imported["node"]))
+            })
         }
     }
 }
@@ -230,6 +247,7 @@ async fn tail(client: &Client, lines: u64, once: bool, output: Output) -> Result
     let last: Value = client.read(&format!("/v1/audit?newest=true&limit={}", lines.clamp(1, 1_000))).await?;
     let mut newest: Vec<&Value> = items(&last).collect();
     newest.reverse();
+    head(output)?;
     newest.iter().try_for_each(|record| show(record, output))?;
     let mut next = newest.last().and_then(|record| record["index"].as_u64()).map_or(0, |index| index + 1);
     if once {
@@ -247,26 +265,45 @@ async fn tail(client: &Client, lines: u64, once: bool, output: Output) -> Result
 
 async fn print(
     client: &Client,
-    asked: Vec<(&'static str, Option<String>)>,
+    mut asked: Vec<(&'static str, Option<String>)>,
     mut left: u64,
     output: Output,
 ) -> Result<(), Error> {
-    let mut next = None;
+    let (mut next, mut found) = (None, false);
     while left > 0 {
         let mut parts = asked.clone();
         parts.push(("after", next));
         parts.push(("limit", Some(left.min(1_000).to_string())));
         let page: Value = client.read(&format!("/v1/audit{}", query(&parts))).await?;
         for record in items(&page) {
+            if !std::mem::replace(&mut found, true) {
+                head(output)?;
+            }
             show(record, output)?;
             left -= 1;
+        }
+        // The node says what a few digits stood for: it need not look for that again.
+        if let Some(whole) = page["conflict"].as_str() {
+            let asked = asked.iter_mut().filter(|(name, _)| *name == "conflict");
+            asked.for_each(|(_, id)| *id = Some(whole.to_owned()));
         }
         next = page["next"].as_u64().map(|next| next.to_string());
         if next.is_none() {
             break;
         }
     }
+    if !found {
+        output.say("no records");
+    }
     Ok(())
+}
+
+/// What the columns are, for a person only: programs count on one record a line.
+fn head(output: Output) -> Result<(), Error> {
+    match !output.json && output.stdout_is_terminal() {
+        true => output.line("index\tat_ms\tkind\tby\tabout\tdetail"),
+        false => Ok(()),
+    }
 }
 
 fn show(record: &Value, output: Output) -> Result<(), Error> {
@@ -290,9 +327,12 @@ fn patterns_of(patterns: &Value, output: Output) -> Result<(), Error> {
         return output.compact(patterns);
     }
     let share = patterns["manual_share"].as_f64().unwrap_or(0.0) * 100.0;
+    let count = |key: &str, noun: &str| many(patterns[key].as_u64().unwrap_or_default(), noun);
     output.line(format!(
-        "{} records: {} conflicts detected, {} resolved, {share:.0}% of them by a person",
-        patterns["records"], patterns["detected"], patterns["resolved"]
+        "{}: {} detected, {} resolved, {share:.0}% of them by a person",
+        count("records", "record"),
+        count("detected", "conflict"),
+        patterns["resolved"]
     ))?;
     let mut table = table(["pattern", "what", "field", "count"]);
     for (list, title) in [
@@ -331,4 +371,17 @@ fn table<const N: usize>(head: [&str; N]) -> Table {
 
 fn read(file: &Path) -> Result<String, Error> {
     std::fs::read_to_string(file).map_err(|error| Error::Usage(format!("cannot read {}: {error}", file.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_a_millisecond_or_how_long_ago_it_was() {
+        assert_eq!(moment("1700000000000"), Ok(1_700_000_000_000));
+        let (hours, seconds) = (moment("2h").unwrap(), moment("5s").unwrap());
+        assert!((7_190_000..=7_195_000).contains(&(seconds - hours)), "{hours} {seconds}");
+        assert!(moment("soon").unwrap_err().contains("millisecond since 1970"));
+    }
 }

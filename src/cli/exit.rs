@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::cli::output::many;
 use crate::cli::problem::Problem;
 use crate::node::settings::RunError;
 
@@ -30,10 +31,10 @@ pub enum Error {
     #[error("{0}")]
     Oracle(String),
     /// What was asked about waits for somebody.
-    #[error("{0} conflicts wait to be settled: `folkmoot conflicts ls` lists them")]
+    #[error("{} to be settled: `folkmoot conflicts ls` lists them", waiting(*.0))]
     Waiting(u32),
     /// The audit is not as it was written. What was found is on stdout.
-    #[error("the audit is not whole: {0} findings")]
+    #[error("the audit is not whole: {}", many(*.0 as u64, "finding"))]
     Tampered(usize),
     #[error(transparent)]
     Node(#[from] RunError),
@@ -42,6 +43,10 @@ pub enum Error {
     PipeClosed,
     #[error("cannot write to stdout: {0}")]
     Stdout(io::Error),
+}
+
+fn waiting(count: u32) -> String {
+    format!("{} {}", many(count, "conflict"), if count == 1 { "waits" } else { "wait" })
 }
 
 impl Error {
@@ -103,6 +108,13 @@ mod tests {
         let error = Error::from(io::Error::from(io::ErrorKind::BrokenPipe));
         assert_eq!(error.code(), 0);
         assert_eq!(Error::from(io::Error::other("disk")).code(), 1);
+    }
+
+    #[test]
+    fn one_of_them_is_told_as_one() {
+        assert!(Error::Waiting(1).to_string().starts_with("1 conflict waits to be"));
+        assert!(Error::Waiting(2).to_string().starts_with("2 conflicts wait to be"));
+        assert!(Error::Tampered(1).to_string().ends_with("1 finding"));
     }
 
     #[test]

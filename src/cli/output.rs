@@ -48,3 +48,22 @@ impl Output {
         io::stdout().is_terminal()
     }
 }
+
+/// So many of something: `1 rule`, `2 rules`.
+pub fn many(count: impl Into<u64>, noun: &str) -> String {
+    match count.into() {
+        1 => format!("1 {noun}"),
+        count => format!("{count} {noun}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_of_them_is_not_told_as_many() {
+        let told = [0_u64, 1, 2].map(|count| many(count, "rule"));
+        assert_eq!(told, ["0 rules", "1 rule", "2 rules"]);
+    }
+}

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::cli::address::{Address, encode, query};
 use crate::cli::client::{ApiArg, Body, Client, Terms};
 use crate::cli::exit::Error;
-use crate::cli::output::Output;
+use crate::cli::output::{Output, many};
 use crate::cli::problem::Problem;
 use crate::conflict::Policy;
 use crate::conflict::sample::{Missed, Sample};
@@ -99,10 +99,10 @@ pub async fn policy(args: PolicyArgs, output: Output) -> Result<(), Error> {
                 output.say("no policies: schemas say what settles");
             }
             for item in &items {
-                let rules = item["definition"]["rules"].as_array().map_or(0, Vec::len);
+                let rules = many(item["definition"]["rules"].as_array().map_or(0, Vec::len) as u64, "rule");
                 output.either(item, || {
                     format!(
-                        "{}\t{}\t{rules} rules",
+                        "{}\t{}\t{rules}",
                         item["name"].as_str().unwrap_or_default(),
                         item["version"].as_str().unwrap_or_default()
                     )
@@ -121,7 +121,8 @@ pub async fn policy(args: PolicyArgs, output: Output) -> Result<(), Error> {
                 .send(reqwest::Method::PUT, &path(&name), Some(Body::json(json!(policy))), &Terms::default())
                 .await?;
             let receipt: Value = client.parse(&answer)?;
-            output.either(&receipt, || format!("policy {} is in force: {} rules", name.id(), policy.rules.len()))
+            let rules = many(policy.rules.len() as u64, "rule");
+            output.either(&receipt, || format!("policy {} is in force: {rules}", name.id()))
         }
         PolicyCommand::Rm { name, api } => {
             let client = api.client()?;
@@ -183,7 +184,9 @@ async fn preview(client: &Client, policy: &Policy, output: Output) -> Result<(),
         }
         after = page["next"].as_str().map(str::to_owned);
         if after.is_none() {
-            output.say(format!("{} of {} conflicts would stand otherwise", page["count"], page["of"]));
+            let of = many(page["of"].as_u64().unwrap_or_default(), "conflict");
+            let would = format!("{} of the {of} that a policy may settle would stand otherwise", page["count"]);
+            output.say(format!("{would}; broken rules of schemas are not counted: no policy settles them"));
             return Ok(());
         }
     }
@@ -194,20 +197,15 @@ fn test(policy: &Path, cases: &Path, output: Output) -> Result<(), Error> {
     let text = text(cases)?;
     let cases: Cases = toml::from_str(&text)
         .map_err(|error| Error::Usage(format!("{}: {}", cases.display(), error.to_string().trim_end())))?;
-    let mut failed = 0;
+    let mut failed = 0_u32;
     for sample in &cases.cases {
         let tried = policy.try_on(sample);
         failed += u32::from(!tried.passed);
         output.either(&tried, || {
             let mark = if tried.passed { "ok" } else { "FAILED" };
             let value = tried.value.as_ref().map_or_else(|| tried.cause.clone().unwrap_or_default(), Value::to_string);
-            let rule = tried.rule.as_deref().unwrap_or("no rule");
-            let mut line = format!(
-                "{mark:6} {} {}: {value} by {rule} ({})",
-                tried.document,
-                tried.field,
-                tried.resolver.unwrap_or("none")
-            );
+            let by = tried.rule.as_ref().map(|rule| format!(" by {rule} ({})", tried.resolver.unwrap_or("none")));
+            let mut line = format!("{mark:6} {} {}: {value}{}", tried.document, tried.field, by.unwrap_or_default());
             for Missed { what, expected, came } in &tried.missed {
                 line.push_str(&format!(
                     "\n         {what}: expected {}, came {}",
@@ -218,8 +216,9 @@ fn test(policy: &Path, cases: &Path, output: Output) -> Result<(), Error> {
             line
         })?;
     }
-    output.say(format!("{} cases, {failed} failed", cases.cases.len()));
-    if failed > 0 { Err(Error::Failed(format!("{failed} cases did not come out as expected"))) } else { Ok(()) }
+    output.say(format!("{}, {failed} failed", many(cases.cases.len() as u64, "case")));
+    let failures = || format!("{} did not come out as expected", many(failed, "case"));
+    if failed > 0 { Err(Error::Failed(failures())) } else { Ok(()) }
 }
 
 /// What was expected, or came. No rule is written as an empty one.

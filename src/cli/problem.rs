@@ -20,6 +20,9 @@ pub struct Problem {
 /// How the kinds begin that blame the form of what was sent.
 const MALFORMED: &str = "urn:folkmoot:problem:bad-";
 
+const ADVISOR_OFF: &str = "urn:folkmoot:problem:advisor-off";
+const TAMPERED: &str = "urn:folkmoot:problem:audit-tampered";
+
 impl Problem {
     /// Reads a refusal. A body that is no problem document (a proxy's page, say) is quoted, cut short.
     pub fn parse(status: u16, body: &[u8]) -> Self {
@@ -37,6 +40,9 @@ impl Problem {
     /// The exit code for this refusal.
     pub fn code(&self) -> u8 {
         match self.status {
+            // A training, and what asks a model, fail the same way while there is none.
+            _ if self.kind == ADVISOR_OFF => 1,
+            _ if self.kind == TAMPERED => 8,
             401 | 403 => 6,
             404 => 4,
             409 | 412 => 5,
@@ -77,6 +83,9 @@ mod tests {
         assert_eq!(code(503, "urn:folkmoot:no_quorum"), 7);
         assert_eq!(code(503, "urn:folkmoot:behind"), 1);
         assert_eq!(code(422, "x"), 1);
+        assert_eq!(code(404, "urn:folkmoot:problem:no-such-conflict"), 4);
+        assert_eq!(code(404, ADVISOR_OFF), 1);
+        assert_eq!((code(422, TAMPERED), code(422, "urn:folkmoot:problem:audit-held")), (8, 1));
         assert_eq!(code(422, "urn:folkmoot:problem:does-not-fit"), 1);
         assert_eq!(
             (code(400, "urn:folkmoot:problem:bad-parameter"), code(422, "urn:folkmoot:problem:bad-policy")),

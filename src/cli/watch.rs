@@ -13,7 +13,7 @@ use crate::cli::output::Output;
 
 /// Follow changes as they happen.
 ///
-/// Prints one change per line. A broken connection is taken up where it ended; when the node no longer holds that
+/// Prints one change per line; with --json, its `event` is put, delete, conflict or conflict-ended. A broken connection is taken up where it ended; when the node no longer holds that
 /// place, the command says so and ends with 1, because a gap must never look like silence.
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = "\
@@ -50,7 +50,8 @@ pub async fn watch(args: WatchArgs, output: Output) -> Result<(), Error> {
         left -= 1;
         match (output.json, serde_json::from_str::<Value>(&event.data)) {
             (false, Ok(change)) => output.line(describe(&change, &event))?,
-            _ => output.line(&event.data)?,
+            (true, Ok(change)) => output.compact(&with_event(change, &event))?,
+            (_, Err(_)) => output.line(&event.data)?,
         }
     }
     Ok(())
@@ -150,11 +151,22 @@ fn missed(why: &str) -> Error {
     ))
 }
 
+/// A line of JSON says what happened: nothing else tells the end of a conflict from its beginning.
+fn with_event(mut change: Value, event: &Event) -> Value {
+    if let Value::Object(members) = &mut change {
+        members.insert("event".to_owned(), event.name.clone().into());
+    }
+    change
+}
+
 fn describe(change: &Value, event: &Event) -> String {
     let text = |key: &str| change[key].as_str().unwrap_or_default().to_owned();
     if event.name.starts_with("conflict") {
         let words = if event.name == "conflict" { text("status") } else { "over".to_owned() };
-        return format!("{}\t{} {} {words} ({})", text("document"), event.name, text("id"), text("class"));
+        // A conflict over many documents has a rule instead of a field.
+        let field = change["field"].as_str().map_or_else(|| text("rule"), str::to_owned);
+        let place = format!("{} {field}", text("document"));
+        return format!("{}\t{} {} {words} ({})", place.trim(), event.name, text("id"), text("class"));
     }
     let name = format!("{}/{}", text("collection"), text("id"));
     match (&change["fields"], name.len() > 1) {
@@ -223,6 +235,19 @@ mod tests {
         let client = serve(Router::new().route("/v1/watch", get(gap))).await;
         let error = Stream::new(None, None).next(&client, QUIET).await.unwrap_err();
         assert!(error.to_string().contains("too slow"), "{error}");
+    }
+
+    #[test]
+    fn the_beginning_of_a_conflict_and_its_end_are_different_lines() {
+        let note =
+            serde_json::json!({"id": "4f0c", "document": "vms/1", "field": "host", "class": "value", "status": "open"});
+        let told = |name: &str| {
+            let event = Event { name: name.to_owned(), ..Event::default() };
+            (with_event(note.clone(), &event)["event"].take(), describe(&note, &event))
+        };
+        assert_eq!(told("conflict"), ("conflict".into(), "vms/1 host\tconflict 4f0c open (value)".to_owned()));
+        let ended = "vms/1 host\tconflict-ended 4f0c over (value)".to_owned();
+        assert_eq!(told("conflict-ended"), ("conflict-ended".into(), ended));
     }
 
     #[test]

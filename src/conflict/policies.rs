@@ -16,6 +16,9 @@ use crate::crdt::Resolver;
 /// beyond is refused; where two were written at once, the last by name give way, each as a whole.
 pub const HEEDED_MAX: usize = 256;
 
+/// What a policy is called that is only asked about: it has no document, so no name.
+pub const PREVIEWED: &str = "previewed";
+
 /// The policies in force.
 #[derive(Debug, Default)]
 pub struct Policies {
@@ -117,7 +120,10 @@ impl Policies {
                         return (Some(Choice { policy, version, rule, resolver, prepared, escalate }), failed);
                     }
                     Ok(false) => {}
-                    Err(cause) => failed.push(format!("policy {policy}, rule `{}`: {cause}", rule.name)),
+                    Err(cause) => {
+                        let policy = if policy.is_empty() { PREVIEWED } else { policy.as_str() };
+                        failed.push(format!("policy {policy}, rule `{}`: {cause}", rule.name));
+                    }
                 }
             }
         }

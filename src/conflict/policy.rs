@@ -16,6 +16,8 @@
 //! none fits, the schema does. `when` is a CEL expression over `collection`, `id`, `field`, `doc`, `siblings`, `base`,
 //! `score` and `members`; a `when` that fails fits nothing, and says so in the conflict.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
@@ -99,37 +101,81 @@ impl Policy {
     /// TOML, or JSON where the text starts with `{`. An error names the line.
     pub fn parse(text: &str) -> Result<Self, SchemaError> {
         let json = text.trim_start().starts_with('{');
-        let policy: Policy =
-            if json { serde_json::from_str(text).map_err(|error| json_error(&error))? } else { from_toml(text)? };
+        let parsed: Result<Policy, SchemaError> =
+            if json { serde_json::from_str(text).map_err(|error| json_error(&error)) } else { from_toml(text) };
+        let policy = parsed.map_err(|error| blamed(text, error))?;
         policy.check(text)?;
         Ok(policy)
     }
 
     fn check(&self, text: &str) -> Result<(), SchemaError> {
-        let at = |what: &str, cause: String| {
-            let written = text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with('#'));
-            let line = written.into_iter().find(|(_, line)| line.contains(what)).map_or(1, |(line, _)| line + 1);
+        let at = |rule: usize, what: &str, cause: String| {
+            let lines = lines_of(text, rule);
+            let line = line_with(text, &lines, what).unwrap_or(lines.start);
             SchemaError { line, column: 1, cause }
         };
-        if self.rules.len() > RULES_MAX {
-            return Err(at("[[rules]]", format!("a policy takes at most {RULES_MAX} rules")));
+        if self.rules.is_empty() {
+            let cause = "a policy has at least one rule: `policy rm` takes one out of force".to_owned();
+            return Err(SchemaError { line: 1, column: 1, cause });
         }
-        for rule in &self.rules {
-            rule.check().map_err(|(what, cause)| at(&what, format!("rule `{}`: {cause}", rule.name)))?;
+        if self.rules.len() > RULES_MAX {
+            let cause = format!("a policy takes at most {RULES_MAX} rules: this one has {}", self.rules.len());
+            return Err(at(RULES_MAX, "[[rules]]", cause));
+        }
+        for (n, rule) in self.rules.iter().enumerate() {
+            let refuse = |what: &str, cause: String| at(n, what, format!("rule `{}`: {cause}", rule.name));
+            if self.rules[..n].iter().any(|earlier| earlier.name == rule.name) {
+                let cause = "another rule before it has this name: conflicts and cases tell rules apart by it";
+                return Err(refuse("name", cause.to_owned()));
+            }
+            rule.check().map_err(|(what, cause)| refuse(&what, cause))?;
             let when = rule.when.iter().map(|text| (text, CONDITION_SEES));
             let expr = rule.settings.expr.iter().map(|text| (text, VALUE_SEES));
             for (expression, sees) in when.chain(expr) {
                 let parsed = Expression::parse_over(expression, sees);
                 let first = expression.lines().next().unwrap_or_default();
-                parsed.map_err(|error| at(first, format!("rule `{}`: {error}", rule.name)))?;
+                parsed.map_err(|error| refuse(first, error.to_string()))?;
             }
             if let Some(merge) = &rule.settings.merge {
                 let parsed = Rules::parse(&merge.to_string());
-                parsed.map_err(|error| at("merge", format!("rule `{}`, `merge`: {}", rule.name, error.cause)))?;
+                parsed.map_err(|error| refuse("merge", format!("`merge`: {}", error.cause)))?;
             }
         }
         Ok(())
     }
+}
+
+/// Names the rule that is at fault, and its line where the parser knew none.
+fn blamed(text: &str, error: SchemaError) -> SchemaError {
+    let json = text.trim_start().starts_with('{');
+    let read: Option<Json> = if json { serde_json::from_str(text).ok() } else { toml::from_str(text).ok() };
+    let written = read.as_ref().and_then(|read| read["rules"].as_array());
+    let faulty = |rule: &Json| serde_json::from_value::<Rule>(rule.clone()).is_err();
+    let Some((n, rule)) = written.and_then(|rules| rules.iter().enumerate().find(|(_, rule)| faulty(rule))) else {
+        return error;
+    };
+    let name = rule["name"].as_str().map_or_else(|| format!("rule {}", n + 1), |name| format!("rule `{name}`"));
+    let lines = lines_of(text, n);
+    let known = json || lines.contains(&error.line) && (error.line, error.column) != (1, 1);
+    let (line, column) = if known { (error.line, error.column) } else { (lines.start, 1) };
+    SchemaError { line, column, cause: format!("{name}: {}", error.cause) }
+}
+
+/// The lines, from 1, on which a rule stands: from its header to the next. Where rules have none, the whole text.
+fn lines_of(text: &str, rule: usize) -> Range<usize> {
+    let mut headers = text.lines().enumerate().filter(|(_, line)| line.trim_start().starts_with("[[rules]]"));
+    let end = text.lines().count() + 1;
+    match headers.nth(rule) {
+        Some((start, _)) => start + 1..headers.next().map_or(end, |(next, _)| next + 1),
+        None => 1..end.max(2),
+    }
+}
+
+/// The first of these lines that holds `what`, outside of comments.
+fn line_with(text: &str, lines: &Range<usize>, what: &str) -> Option<usize> {
+    let written = text.lines().zip(1..).skip(lines.start - 1).take(lines.len());
+    let mut written = written.filter(|(line, _)| !line.trim_start().starts_with('#'));
+    written.find(|(line, _)| line.contains(what)).map(|(_, number)| number)
 }
 
 impl Rule {
@@ -275,6 +321,35 @@ resolver = \"first_writer\"
         {
             assert!(rule(waits).is_ok(), "{waits}");
         }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_rule_names_the_rule_and_its_line() {
+        let refused = |text: &str, line: usize, words: &str| {
+            let error = Policy::parse(text).unwrap_err();
+            assert_eq!((error.line, error.cause.contains(words)), (line, true), "{error}");
+        };
+        refused("", 1, "at least one rule");
+        refused("{\"rules\": []}", 1, "at least one rule");
+        refused(&TEXT.replace("\"rest\"", "\"few\""), 10, "rule `few`: another rule before it");
+        let last = "\n[[rules]]\nname = \"last\"\n";
+        refused(
+            &format!("{TEXT}{last}resolver = \"priority\""),
+            13,
+            "rule `last`: the resolver priority needs `order`",
+        );
+        refused(&format!("{TEXT}{last}resolver = \"expr\""), 13, "rule `last`: the resolver expr needs `expr`");
+        refused(&format!("{TEXT}{last}"), 13, "rule `last`: missing field `resolver`");
+        refused(&format!("{TEXT}\n[[rules]]\nresolver = \"max\""), 13, "rule 3: missing field `name`");
+        // The same words stand in an earlier rule, which is right.
+        let when = format!("{TEXT}{last}when = \"size(\"\nresolver = \"max\"");
+        refused(&when, 15, "rule `last`: ");
+        let json =
+            "{\"rules\": [{\"name\": \"a\", \"resolver\": \"max\"},\n{\"name\": \"b\", \"resolver\": \"priority\"}]}";
+        refused(json, 2, "rule `b`: the resolver priority needs `order`");
+        let rules = |n: usize| (0..n).map(|n| format!("[[rules]]\nname = \"{n}\"\nresolver = \"max\"\n"));
+        assert!(Policy::parse(&rules(RULES_MAX).collect::<String>()).is_ok());
+        refused(&rules(66).collect::<String>(), 193, "at most 64 rules: this one has 66");
     }
 
     #[test]

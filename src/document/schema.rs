@@ -104,7 +104,10 @@ pub struct SchemaError {
 impl Schema {
     /// TOML, or JSON where the text starts with `{`.
     pub fn parse(text: &str) -> Result<Self, SchemaError> {
-        if text.trim_start().starts_with('{') { Self::from_json(text) } else { from_toml(text) }
+        match text.trim_start().starts_with('{') {
+            true => Self::from_json(text),
+            false => from_toml(text).map_err(|error| blamed(text, error)),
+        }
     }
 
     /// The form that [`Schema::to_json`] gives.
@@ -143,6 +146,34 @@ pub fn parse_file(text: &str) -> Result<BTreeMap<String, Schema>, SchemaError> {
     }
     let file: File = from_toml(text)?;
     Ok(file.collections.into_iter().map(|(name, schema)| (name.0, schema)).collect())
+}
+
+/// Names the field that is at fault, and its line where the parser knew none.
+fn blamed(text: &str, error: SchemaError) -> SchemaError {
+    let read: Option<Json> = toml::from_str(text).ok();
+    let fields = read.as_ref().and_then(|read| read["fields"].as_object());
+    let faulty = |field: &Json| serde_json::from_value::<Declared>(field.clone()).is_err();
+    let Some(name) = fields.and_then(|fields| Some(fields.iter().find(|(_, field)| faulty(field))?.0)) else {
+        return error;
+    };
+    let (line, column) = match (error.line, error.column) {
+        (1, 1) => (line_of(text, name).unwrap_or(1), 1),
+        known => known,
+    };
+    SchemaError { line, column, cause: format!("field `{name}`: {}", error.cause) }
+}
+
+/// The line, from 1, on which a field is declared: its header, or its name before `=`.
+fn line_of(text: &str, name: &str) -> Option<usize> {
+    let quoted = Json::from(name).to_string();
+    let declares = |line: &str| {
+        let line = line.trim();
+        let header = line.strip_prefix("[fields.").and_then(|rest| rest.split_once(']')).map(|(named, _)| named.trim());
+        let key = line.split_once('=').map(|(key, _)| key.trim());
+        let dotted = key.and_then(|key| key.strip_prefix("fields.")).or(key);
+        [header, dotted].into_iter().flatten().any(|found| found == name || found == quoted)
+    };
+    text.lines().position(declares).map(|at| at + 1)
 }
 
 /// What is wrong with a field's name.
@@ -437,6 +468,16 @@ ttl_ms = 15000
         refused("[fields.a]\ntype = \"lww\"\noverflow = \"reset\"", 1, &["`overflow`"]);
         refused("[fields.a]\ntype = \"map\"\ninner = \"map\"", 1, &["keys of a map"]);
         refused("[fields.a]\ntype = \"lww\"\nttl_ms = 0", 1, &["ttl_ms"]);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_field_names_the_field_and_its_line() {
+        let before = "[fields.a]\ntype = \"lww\"\n\n";
+        let needs = "type = \"contested\"\nresolver = \"priority\"";
+        refused(&format!("{before}[fields.b]\n{needs}"), 4, &["field `b`", "needs `order`"]);
+        refused(&format!("{before}[fields.\"b c\"]\n{needs}"), 4, &["field `b c`", "needs `order`"]);
+        refused("[fields]\na = { type = \"lww\" }\nb = { ttl_ms = 5 }", 3, &["field `b`", "type"]);
+        refused(&format!("{before}[fields.b]\nttl_ms = 5"), 4, &["field `b`", "missing field `type`"]);
     }
 
     #[test]

@@ -53,11 +53,12 @@ async fn a_preview_lists_what_would_stand_otherwise_and_nothing_else_page_by_pag
     world.cli(&["policy", "put", "fleet", &file]).await.ok();
     assert_eq!(world.reads("vms/1", "f").await, 9);
     let same = world.cli(&["policy", "preview", &file]).await;
-    assert_eq!((same.ok(), same.stderr.trim()), ("", "0 of 3 conflicts would stand otherwise"));
+    assert_eq!(same.ok(), "");
+    assert!(same.stderr.starts_with("0 of the 3 conflicts that a policy may settle would stand otherwise"), "{same:?}");
 
     let some = "[[rules]]\nname = \"latest\"\nwhen = \"id != '3'\"\nresolver = \"last_writer\"\n";
     let told = world.cli(&["policy", "preview", &write(some)]).await;
-    assert!(told.stderr.contains("2 of 3 conflicts would stand otherwise"), "{told:?}");
+    assert!(told.stderr.contains("2 of the 3 conflicts that a policy may settle"), "{told:?}");
     assert!(told.ok().lines().all(|line| line.contains("9 by max") && line.contains("3 by last_writer")), "{told:?}");
     let mut after = String::new();
     for (page, last) in [(0, false), (1, true)] {
@@ -67,6 +68,8 @@ async fn a_preview_lists_what_would_stand_otherwise_and_nothing_else_page_by_pag
         assert_eq!((&told["count"], &told["of"]), (&json!(2), &json!(3)), "page {page}: {told}");
         assert_eq!((told["changed"].as_array().unwrap().len(), told["next"].is_null()), (1, last), "{told}");
         assert_ne!(told["changed"][0]["now"]["document"], "vms/3");
+        let named = told["changed"][0]["then"]["policy"].as_str().unwrap();
+        assert!(named.starts_with("previewed@") && named.ends_with("/latest"), "{told}");
         after = format!("&after={}", told["next"].as_str().unwrap_or_default());
     }
     let missing = world.cli(&["policy", "rm", "nothere"]).await;
@@ -152,6 +155,8 @@ async fn what_is_typed_wrong_ends_with_exit_code_2_whoever_notices() {
     };
     let good = file("good.toml", "[[rules]]\nname = \"r\"\nresolver = \"max\"\n");
     let starred = file("starred.toml", "[[rules]]\nname = \"r\"\nresolver = \"max\"\nfields = [\"a*b\"]\n");
+    let empty = file("empty.toml", "about = \"nothing\"\n");
+    let twice = file("twice.toml", &"[[rules]]\nname = \"r\"\nresolver = \"max\"\n".repeat(2));
     let long = "x".repeat(200);
     let wrong: &[&[&str]] = &[
         &["conflicts", "ls", "--status", "closed"],
@@ -165,6 +170,13 @@ async fn what_is_typed_wrong_ends_with_exit_code_2_whoever_notices() {
         &["conflicts", "ledger", "nodocument"],
         &["conflicts", "ledger", "--limit", "0"],
         &["conflicts", "ledger", "--limit", "5000"],
+        &["audit", "query", "--conflict", "4f0"],
+        &["audit", "query", "--conflict", "nonsense"],
+        &["audit", "query", "--document", "vms"],
+        &["audit", "query", "--since-ms", "soon"],
+        &["audit", "import", &good],
+        &["policy", "put", "fleet", &empty],
+        &["policy", "put", "fleet", &twice],
         &["policy", "put", "", &good],
         &["policy", "put", "a\nb", &good],
         &["policy", "put", "fleet", "/nowhere/policy.toml"],
@@ -207,6 +219,46 @@ async fn what_is_typed_wrong_ends_with_exit_code_2_whoever_notices() {
     );
     let null = json!({ "type": "fact", "content": "x", "confidence": null });
     cluster[0].http.ask("POST", "/v1/knowledge", &[], null).await.refused(422, "bad-item");
+}
+
+#[tokio::test]
+async fn the_audit_and_the_advisor_say_what_they_lack_with_the_exit_codes_of_their_pages() {
+    let world = disputed(&["vms/1"]).await;
+    let id = world.conflict("vms/1").await["id"].as_str().unwrap().to_owned();
+    let short = world.cli(&["audit", "query", "--conflict", &id[..6], "--json"]).await;
+    assert!(!short.ok().is_empty() && short.stdout.lines().all(|line| line.contains(&id)), "{short:?}");
+    let nothing = world.cli(&["audit", "query", "--document", "vms/none"]).await;
+    assert_eq!((nothing.ok(), nothing.stderr.trim()), ("", "no records"));
+
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        std::fs::write(dir.path().join(name), text).unwrap();
+        dir.path().join(name).to_str().unwrap().to_owned()
+    };
+    let export = world.cli(&["audit", "export"]).await.ok().to_owned();
+    let own = file("own.jsonl", &export);
+    let offline = world.cli(&["audit", "verify", &own, "--json", "--offline"]).await.json();
+    assert_eq!((&offline["anchors_from"], &offline["proven_to"]), (&json!("nobody"), &Value::Null), "{offline}");
+    let said = run(&["audit", "verify", &own, "--offline"], LIMIT).await;
+    assert!(said.ok().contains("only that it is whole in itself"), "{said:?}");
+    assert!(!world.cli(&["audit", "verify", &own]).await.ok().contains("that the node asked holds"));
+    let refused = world.cli(&["audit", "import", &own]).await;
+    assert!(refused.failed(1).contains("here already"), "{refused:?}");
+    let place = export.lines().position(|line| line.contains("\"record\"")).unwrap();
+    let cut: Vec<&str> = export.lines().enumerate().filter(|(at, _)| *at != place).map(|(_, line)| line).collect();
+    let cut = file("cut.jsonl", &(cut.join("\n") + "\n"));
+    let refused = run(&["audit", "import", &cut, "--api", &world.http(WEST).base], LIMIT).await;
+    assert!(refused.failed(8).contains("not as they were written"), "{refused:?}");
+
+    assert!(world.cli(&["advisor", "show"]).await.ok().starts_with("off: "));
+    for (args, code) in
+        [(&["train"][..], 1), (&["eval"], 1), (&["explain", &id], 1), (&["explain", &"0".repeat(32)], 4)]
+    {
+        let ended = world.cli(&[&["advisor"], args].concat()).await;
+        assert_eq!(ended.code, Some(code), "{args:?}: {ended:?}");
+    }
+    let eval = world.cli(&["advisor", "eval"]).await;
+    assert!(eval.failed(1).contains("takes 50 decisions, and there are 0"), "{eval:?}");
 }
 
 #[tokio::test]

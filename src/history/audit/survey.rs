@@ -33,6 +33,8 @@ pub struct Survey {
     pairs: Tally<(String, String)>,
     strategies: Tally<String>,
     manual: u64,
+    /// Conflicts that were found and are not over, at most [`KEYS_MAX`]: one that is told again is the same one.
+    open: BTreeSet<String>,
     /// At most [`KEYS_MAX`], the first that came.
     swings: BTreeMap<(String, String), Swing>,
 }
@@ -48,6 +50,7 @@ impl Survey {
             pairs: Tally::default(),
             strategies: Tally::default(),
             manual: 0,
+            open: BTreeSet::new(),
             swings: BTreeMap::new(),
         }
     }
@@ -67,6 +70,14 @@ impl Survey {
     }
 
     fn on_detected(&mut self, record: &RecordRef<'_>) {
+        if let Some(conflict) = record.conflict {
+            if self.open.contains(conflict) {
+                return;
+            }
+            if self.open.len() < KEYS_MAX {
+                self.open.insert(conflict.to_owned());
+            }
+        }
         self.seen.detected += 1;
         if let Some(document) = record.document {
             self.documents.add(document.to_owned());
@@ -88,6 +99,9 @@ impl Survey {
 
     fn on_resolved(&mut self, record: &RecordRef<'_>) {
         self.seen.resolved += 1;
+        if let Some(conflict) = record.conflict {
+            self.open.remove(conflict);
+        }
         let detail = record.detail_value().unwrap_or_default();
         let strategy = detail.get(STRATEGY).and_then(Value::as_str).filter(|name| name.len() <= NAME_BYTES_MAX);
         self.strategies.add(strategy.unwrap_or("unknown").to_owned());
@@ -176,6 +190,14 @@ mod tests {
         let pair = |a: &str, b: &str, count| PairCount { nodes: [a.into(), b.into()], count };
         assert_eq!(seen.pairs, [pair("n1", "n2", 2), pair("n1", "n3", 1)]);
         assert_eq!(seen.recurring, [FieldCount { of: "vms".into(), field: "owner".into(), count: 3 }]);
+    }
+
+    #[test]
+    fn an_open_conflict_that_is_told_again_counts_once() {
+        let found = || detected("vms/a", &["n1", "n2"]).conflict("4f0c");
+        let over = || resolved("a", "manual").conflict("4f0c");
+        let seen = survey(&[found(), found(), over(), found(), detected("vms/a", &[]).conflict("4f0d")]);
+        assert_eq!((seen.detected, seen.documents), (3, vec![count("vms/a", 3)]));
     }
 
     #[test]
