@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use serde_json::{Map, Value, json};
 
+use super::body::JSON_LINES;
 use super::docs::JSON;
 use super::operation::{Ask, Operation, Outcome, answer, with_clock};
 use super::problem::{Kind, Problem};
@@ -12,7 +13,6 @@ use crate::engine::audit::ShelfError;
 use crate::history::audit::{self, ImportError, Query, Window};
 use crate::node::{AuditError, Node};
 
-const JSON_LINES: &str = "application/x-ndjson";
 const LIMIT_MAX: u64 = audit::query::PAGE_RECORDS_MAX as u64;
 const LIMIT_DEFAULT: u64 = 100;
 const ANY: Takes = Takes::Integer { min: 0, max: u64::MAX };
@@ -416,6 +416,8 @@ mod tests {
         let refused = other.ask("POST", "/v1/audit/import", &[], edited.as_bytes()).await.problem("audit-tampered");
         assert!(refused.contains("what it says is not what its hash was made of"), "{refused}");
         server.ask("POST", "/v1/audit/import", &[], b"{").await.problem("bad-audit");
+        // A whole audit is larger than any other body may be.
+        server.ask("POST", "/v1/audit/import", &[], &vec![b'x'; 12 << 20]).await.problem("bad-audit");
         let own = server.get("/v1/audit/export").await.body;
         server.ask("POST", "/v1/audit/import", &[], &own).await.problem("audit-held");
     }

@@ -13,9 +13,13 @@ use super::problem::{Kind, Problem};
 
 /// Largest body, in bytes.
 pub(super) const BODY_BYTES_MAX: usize = 8 << 20;
-/// All bodies together, in bytes: four of the largest. A JSON tree takes several times its text, so this is what keeps
+/// Largest body of JSON lines, which are read one after the other: a whole audit of 65,536 records is 34 MiB.
+pub(super) const LINES_BYTES_MAX: usize = 48 << 20;
+/// JSON lines, one value on each.
+pub(super) const JSON_LINES: &str = "application/x-ndjson";
+/// All bodies together, in bytes: six of the largest JSON. A tree takes several times its text, so this is what keeps
 /// many large requests at once from filling the memory.
-pub(super) const BODIES_BYTES_MAX: usize = 4 * BODY_BYTES_MAX;
+pub(super) const BODIES_BYTES_MAX: usize = LINES_BYTES_MAX;
 const BODY_TIME_MAX: Duration = Duration::from_secs(20);
 const ROOM_TIME_MAX: Duration = Duration::from_secs(2);
 /// What is read of a body that is too large, so that its client hears why. Beyond it the connection is simply closed.
@@ -58,14 +62,15 @@ pub(super) async fn receive(
 ) -> Result<Received, Problem> {
     let media = media_type(headers, accepts)?;
     let announced = announced_bytes(headers)?;
-    if announced.is_some_and(|bytes| bytes > BODY_BYTES_MAX) {
+    let most = if media == JSON_LINES { LINES_BYTES_MAX } else { BODY_BYTES_MAX };
+    if announced.is_some_and(|bytes| bytes > most) {
         // A client that asked before sending is told before sending.
         if !headers.contains_key(header::EXPECT) {
             discard(body.into_data_stream()).await;
         }
-        return Err(too_large());
+        return Err(too_large(most));
     }
-    let reading = tokio::time::timeout(BODY_TIME_MAX, read(body, announced.unwrap_or(0), room));
+    let reading = tokio::time::timeout(BODY_TIME_MAX, read(body, announced.unwrap_or(0), most, room));
     let Ok(read) = reading.await else {
         let detail = format!("the body did not arrive within {} s: send it at once", BODY_TIME_MAX.as_secs());
         return Err(Problem::new(Kind::BodyTimeout, detail));
@@ -79,6 +84,7 @@ pub(super) async fn receive(
 async fn read(
     body: Body,
     announced: usize,
+    most: usize,
     room: &Arc<Semaphore>,
 ) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Problem> {
     let mut bytes = Vec::with_capacity(announced.min(64 << 10));
@@ -87,9 +93,9 @@ async fn read(
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk
             .map_err(|error| Problem::new(Kind::BadRequest, format!("the body broke off ({error}): send it whole")))?;
-        if bytes.len() + chunk.len() > BODY_BYTES_MAX {
+        if bytes.len() + chunk.len() > most {
             discard(chunks).await;
-            return Err(too_large());
+            return Err(too_large(most));
         }
         let waiting = tokio::time::timeout(ROOM_TIME_MAX, Arc::clone(room).acquire_many_owned(chunk.len() as u32));
         let Ok(Ok(more)) = waiting.await else {
@@ -118,8 +124,8 @@ async fn discard(mut chunks: BodyDataStream) {
     let _ = tokio::time::timeout(DISCARD_TIME_MAX, reading).await;
 }
 
-fn too_large() -> Problem {
-    let detail = format!("the body is larger than {} MiB: split it into several requests", BODY_BYTES_MAX >> 20);
+fn too_large(most: usize) -> Problem {
+    let detail = format!("the body is larger than {} MiB: split it into several requests", most >> 20);
     Problem::new(Kind::BodyTooLarge, detail)
 }
 
