@@ -134,6 +134,16 @@ impl Serve {
 }
 
 impl Replica {
+    /// Comparisons wait for a peer whose link is down as other sessions do, so long as nobody else wants one: there are
+    /// two places, and a peer that comes back is told that its session is gone, and asks anew.
+    fn drop_lost_comparisons(&mut self) {
+        let comparing = self.server.serves.values().filter(|serve| serve.comparing.is_some()).count();
+        if comparing >= COMPARISONS_MAX {
+            let is_linked = |node: &NodeId| self.peers.get(node).is_some_and(|peer| peer.link.is_some());
+            self.server.serves.retain(|node, serve| serve.comparing.is_none() || is_linked(node));
+        }
+    }
+
     pub(super) fn on_sync_request(
         &mut self,
         peer: NodeId,
@@ -162,6 +172,9 @@ impl Replica {
             (None, true) if theirs.is_empty() => Mode::Complete,
             _ => Mode::Compare,
         };
+        if mode == Mode::Compare {
+            self.drop_lost_comparisons();
+        }
         let others = self.server.serves.iter().filter(|(other, _)| **other != peer);
         let comparisons = others.clone().filter(|(_, serve)| serve.comparing.is_some()).count();
         let full =
