@@ -76,8 +76,8 @@ impl World {
         transaction.writes.extend(deed.iter().map(|deed| deed.write.clone()));
         let documents: Vec<String> =
             transaction.writes.iter().map(|(address, _)| address.as_str().to_owned()).collect();
-        self.transact(home, client, transaction, &documents);
-        if let Some(deed) = deed {
+        let written = self.transact(home, client, transaction, &documents);
+        if let Some(deed) = deed.filter(|_| written) {
             self.check_deed(home, deed);
         }
         if reads && self.finding.is_none() {
@@ -85,7 +85,8 @@ impl World {
         }
     }
 
-    fn transact(&mut self, home: usize, client: usize, transaction: Transaction, documents: &[String]) {
+    /// Gives whether anything was written: a write may be refused.
+    fn transact(&mut self, home: usize, client: usize, transaction: Transaction, documents: &[String]) -> bool {
         let prompt = matches!(transaction.durability, Durability::Replicas(_));
         let mut written = None;
         self.locally(home, documents, |replica, now| written = Some(replica.write(&transaction.writes, prompt, now)));
@@ -101,21 +102,22 @@ impl World {
             // The document is not there, the counter is at its bound, the value is written once: no harm done.
             _ => None,
         };
-        let Some(seq) = seq else { return };
+        let Some(seq) = seq else { return false };
         self.tally.writes += 1;
-        let Some(process) = &mut self.hosts[home].process else { return };
+        let Some(process) = &mut self.hosts[home].process else { return true };
         let dot = (self.ledger.number(&process.replica.id()), seq);
         self.clients.sessions[client].wrote(dot);
         for (document, by) in &transaction.increments {
             self.clients.sums.incremented(document, dot, *by);
         }
         let disks = match transaction.durability {
-            Durability::Memory => return,
+            Durability::Memory => return true,
             Durability::Local => 1,
             Durability::Replicas(n) => n,
         };
         process.waiting.push(Waiting { seq, disks, client });
         self.acknowledge(home);
+        true
     }
 
     /// Runs something that writes at a node, and takes down what it wrote.

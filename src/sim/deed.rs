@@ -48,6 +48,7 @@ impl World {
         Some(Planned { write: (address, Write::Edits(vec![edit])), deed, conflict, value })
     }
 
+    /// What a deed that was written, not refused, must have come to.
     pub(super) fn check_deed(&mut self, home: usize, planned: Planned) {
         let Planned { deed, conflict, value, .. } = planned;
         let Some(replica) = self.hosts[home].replica() else { return };
@@ -57,10 +58,8 @@ impl World {
         }
         let field = conflict.field.as_deref().unwrap_or_default();
         let listed = replica.conflicts().of(&conflict.document).iter().find(|now| now.field.as_deref() == Some(field));
-        // The write may have been refused: the document is gone, or the clock fell behind.
         let Some(view) = replica.view(&conflict.document) else { return };
         let text = match deed {
-            Deed::Settle if listed.is_some_and(|now| now.id == conflict.id) => return,
             Deed::Settle if view.fields.get(field) != Some(&value) || listed.is_some() => Some(format!(
                 "{} {field} was settled with {value}, and reads {:?}",
                 conflict.document,
@@ -81,10 +80,7 @@ impl World {
                 let now = view.siblings.get(field).map(|siblings| values(siblings)).unwrap_or_default();
                 let restored = now == values(&conflict.siblings);
                 self.probes.reached_if(Probe::Reopened, restored);
-                // Refused, or of another type by now: nothing was written.
-                let touched =
-                    listed.is_some_and(|now| now.siblings.iter().all(|s| s.replica == replica.id().to_string()));
-                (touched && !restored).then(|| format!("{} {field} was opened again with {now:?}", conflict.document))
+                (!restored).then(|| format!("{} {field} was opened again with {now:?}", conflict.document))
             }
         };
         if let Some(text) = text {
