@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::conflicts::{EAST, LIMIT, MANUAL, WEST, World, id, put_text};
+use crate::harness::dispute::{EAST, LIMIT, MANUAL, WEST, World, id, put_text};
 use crate::harness::{Cluster, program, run, until};
 
 /// A world with one disputed field in each of these documents: the west wrote 9, the east then 3.

@@ -25,7 +25,6 @@ use crate::conflict::Conflict;
 use crate::document::Sibling;
 use crate::document::rule::Severity;
 use crate::engine::alarm::Alarm;
-use crate::engine::conflicts::Difference;
 use crate::engine::io::Now;
 use crate::engine::member::Member;
 use crate::engine::replica::Replica;
@@ -46,18 +45,7 @@ impl Replica {
         Entry::new(kind, self.id.node.to_string(), now.wall_ms)
     }
 
-    /// The conflicts within one document, as they were and as they are.
-    pub(in crate::engine) fn record_within(&mut self, difference: &Difference, now: Now) {
-        for (conflict, earlier) in &difference.found {
-            match earlier {
-                None => self.record_detected(conflict, now),
-                Some(earlier) => self.record_turned(earlier, conflict, now),
-            }
-        }
-        difference.ended.iter().for_each(|over| self.record_ended(over, now));
-    }
-
-    fn record_detected(&mut self, conflict: &Conflict, now: Now) {
+    pub(super) fn record_detected(&mut self, conflict: &Conflict, now: Now) {
         self.record_found(conflict, conflict.status.waits() || conflict.severity == Severity::Critical, now);
     }
 
@@ -102,7 +90,7 @@ impl Replica {
     }
 
     /// It stands otherwise than before: settled by what changed around it, or not any more.
-    fn record_turned(&mut self, before: &Conflict, conflict: &Conflict, now: Now) {
+    pub(super) fn record_turned(&mut self, before: &Conflict, conflict: &Conflict, now: Now) {
         match (before.status.waits(), conflict.status.waits()) {
             (_, false) if before.stands_otherwise(conflict) => {
                 let (strategy, mono_ms) = (conflict.resolver.unwrap_or("none"), now.mono_ms());
@@ -123,7 +111,7 @@ impl Replica {
         }
     }
 
-    fn record_ended(&mut self, conflict: &Conflict, now: Now) {
+    pub(super) fn record_ended(&mut self, conflict: &Conflict, now: Now) {
         if !self.audit.awake {
             return;
         }
@@ -156,6 +144,10 @@ impl Replica {
 
     /// The end of one of many. `missed`: while no process was there to see who ended it.
     pub(super) fn record_end_of_many(&mut self, conflict: &Conflict, missed: bool, now: Now) {
+        // The decision is a record of its own.
+        if missed && self.decision(&conflict.id).is_some_and(|decision| by_somebody(&decision)) {
+            return;
+        }
         let mono_ms = now.mono_ms();
         if !self.audit.flood.takes(1, mono_ms) {
             self.audit.counts.resolved(WRITE, "settled");

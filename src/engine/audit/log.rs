@@ -45,6 +45,8 @@ pub struct Audit {
     pub(in crate::engine) counts: Counts,
     /// Since the start is over: what the store held is no news.
     pub(super) awake: bool,
+    /// What the last process left untold was told.
+    pub(super) recalled: bool,
     /// When this node may publish its next anchor, on the clock that only goes forward.
     pub(super) due_ms: u64,
     /// The newest anchor that this node's member document holds, or is to hold.
@@ -100,6 +102,7 @@ impl Audit {
             flood: Flood::default(),
             counts: Counts::default(),
             awake: false,
+            recalled: false,
             due_ms: 0,
             published: None,
             left_out: 0,
@@ -205,6 +208,7 @@ impl Replica {
             self.record_loss(loss.unwrap_or_default(), now);
         }
         self.end_what_no_rule_names(now);
+        self.recall_within(now);
         self.plan_anchor(now);
     }
 
@@ -220,6 +224,7 @@ impl Replica {
 
     /// On every tick. Where nothing is due, this is a few comparisons.
     pub(in crate::engine) fn tend_audit(&mut self, now: Now) {
+        self.recall_within(now);
         self.close_flood(now);
         self.retain_if_old(now);
     }

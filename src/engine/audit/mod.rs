@@ -9,7 +9,7 @@
 //! | [`anchors`] | signed heads of all members, as their documents told them |
 //! | [`shelves`] | chains of other nodes that somebody imported |
 //! | [`events`], [`decisions`] | which event becomes which record |
-//! | [`standing`] | conflicts over many documents that were told, across restarts |
+//! | [`standing`] | conflicts that were told and are not over, across restarts |
 //! | [`damage`] | a store that was set aside, on record |
 //! | [`publish`] | this node's own anchor, on its way to the others |
 //! | [`counts`] | the same events as numbers |

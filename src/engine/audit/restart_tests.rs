@@ -60,6 +60,29 @@ fn a_restart_tells_of_conflicts_over_many_documents_what_is_news_and_no_more() {
 }
 
 #[test]
+fn a_process_that_dies_before_it_judged_what_changed_leaves_it_to_the_next_to_tell() {
+    let mut world = World::new(1);
+    let rule = |check: &str| json!({ "rules": [{ "name": "small", "check": check }] });
+    rules(&mut world, "vms", rule("doc.n < 10"));
+    world.put(0, "vms/1", json!({ "n": 20 }));
+    world.put(0, "vms/2", json!({ "n": 5 }));
+    world.settle();
+    assert_eq!((told(&world, 0, Kind::Detected), told(&world, 0, Kind::Resolved)), (1, 0));
+    // By the new rule the one is right and the other is wrong. Documents that a schema concerns are judged in their turn.
+    world.put(0, "schemas/vms", json!({ "definition": rule("doc.n > 10") }));
+    assert_eq!(told(&world, 0, Kind::Detected), 1, "nothing was judged yet");
+    world.restart(0, None);
+    world.settle();
+    assert_eq!((told(&world, 0, Kind::Detected), told(&world, 0, Kind::Resolved)), (2, 1));
+    let over = &records(&world, 0, &[Kind::Resolved])[0];
+    assert_eq!((over.document.as_deref(), &over.detail["missed"]), (Some("vms/1"), &json!(true)));
+    world.restart(0, None);
+    world.edit(0, "vms/2", set("n", json!(50)));
+    world.settle();
+    assert_eq!((told(&world, 0, Kind::Detected), told(&world, 0, Kind::Resolved)), (2, 2));
+}
+
+#[test]
 fn thousands_of_conflicts_over_many_documents_are_told_in_groups_once() {
     let mut world = World::new(1);
     rules(&mut world, "vms", serde_json::from_str(ADDRESS).unwrap());

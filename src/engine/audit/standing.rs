@@ -1,11 +1,12 @@
-//! Conflicts over many documents that the audit told of, and has not told the end of.
+//! Conflicts that the audit told of, and has not told the end of: those that wait for somebody, and those over many documents.
 //!
-//! Those within one document are judged in the step that changes it, so whatever a store holds at a start was told before.
-//! Rules over many documents are looked at in their turn, a second later or at the next start: only by what was told can
-//! that look know what is news. A flood tells most of them by number only, and old records go, so the chain does not say
-//! which stand; these rows do. They are written in one step with the records, and prove nothing.
+//! What changed is not always judged in the step that changes it: a schema or a policy concerns a hundred thousand documents,
+//! which have their turns, and rules over many documents are looked at a second later. A process may die in between, and
+//! only by what was told can the next one know what is news. A flood tells most of them by number only, and old records
+//! go, so the chain does not say which stand; these rows do. They are written in one step with the records, and prove
+//! nothing.
 //!
-//! Rows: key `02 | id` of the tree `audit`; value: version, collection, document, field, rule.
+//! Rows: key `02 | id` of the tree `audit`; value: version, collection (empty: within one document), document, field, rule.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +20,8 @@ use crate::engine::replica::Replica;
 
 const PREFIX: u8 = 2;
 const VERSION: u8 = 1;
+/// In place of a collection: found within one document.
+const WITHIN: &str = "";
 /// Conflicts remembered: 32 MB at 500 bytes. One beyond is told again after a restart.
 pub const STANDING_MAX: usize = 65_536;
 
@@ -114,13 +117,60 @@ fn decode(id: &str, row: &[u8]) -> Result<(String, Conflict), DecodeError> {
 }
 
 impl Replica {
+    /// The conflicts within one document, as they were and as they are.
+    pub(in crate::engine) fn record_within(&mut self, difference: &Difference, now: Now) {
+        if !self.audit.awake {
+            return;
+        }
+        for (conflict, earlier) in &difference.found {
+            let told = self.audit.standing.holds(WITHIN, &conflict.id);
+            match earlier {
+                // Told by an earlier process, whose store was rebuilt since.
+                None if told => {}
+                None => self.record_detected(conflict, now),
+                Some(earlier) => self.record_turned(earlier, conflict, now),
+            }
+            match conflict.status.waits() {
+                true if !told => self.begin_one(WITHIN, conflict),
+                false if told => self.audit.standing.end(WITHIN, &conflict.id, &mut self.audit.rows),
+                _ => {}
+            }
+        }
+        for conflict in &difference.ended {
+            self.record_ended(conflict, now);
+            self.audit.standing.end(WITHIN, &conflict.id, &mut self.audit.rows);
+        }
+    }
+
+    /// Once after a start: what began or ended within documents that the last process had not judged when it ended.
+    pub(super) fn recall_within(&mut self, now: Now) {
+        if self.audit.recalled || self.lacks_documents() || self.conflicts.is_behind() {
+            return;
+        }
+        self.audit.recalled = true;
+        let waits = |conflict: &&Conflict| conflict.status.waits();
+        let listed: Vec<Conflict> = self.conflicts.within().filter(waits).cloned().collect();
+        for conflict in
+            listed.iter().filter(|conflict| !self.audit.standing.holds(WITHIN, &conflict.id)).collect::<Vec<_>>()
+        {
+            self.record_one_of_many(conflict, now);
+            self.begin_one(WITHIN, conflict);
+        }
+        let stands = listed.iter().map(|conflict| conflict.id.as_str()).collect();
+        self.end_missed(WITHIN, &stands, now);
+    }
+
+    fn begin_one(&mut self, collection: &str, conflict: &Conflict) {
+        self.audit.standing.begin(collection, conflict, &mut self.audit.rows);
+        self.persistence.touch();
+    }
+
     /// The rules of a collection over many documents were looked at: what is new, and what is over.
     pub(in crate::engine) fn record_across(&mut self, collection: &str, difference: &Difference, now: Now) {
         for (conflict, earlier) in &difference.found {
             if earlier.is_none() && !self.audit.standing.holds(collection, &conflict.id) {
                 self.record_one_of_many(conflict, now);
-                self.audit.standing.begin(collection, conflict, &mut self.audit.rows);
-                self.persistence.touch();
+                self.begin_one(collection, conflict);
             }
         }
         for conflict in &difference.ended {
@@ -142,8 +192,7 @@ impl Replica {
 
     /// Told before this start, and found no more.
     fn end_missed(&mut self, collection: &str, stands: &BTreeSet<&str>, now: Now) {
-        // A store that is being rebuilt lacks the documents that are in conflict, not the conflict.
-        if self.config.rebuilt && !self.met {
+        if self.lacks_documents() {
             return;
         }
         for conflict in self.audit.standing.gone(collection, stands) {
@@ -151,9 +200,14 @@ impl Replica {
         }
     }
 
+    /// A store that is being rebuilt lacks the documents that are in conflict, not the conflict.
+    fn lacks_documents(&self) -> bool {
+        self.config.rebuilt && !self.met
+    }
+
     /// Collections whose rules went are not looked at any more.
     pub(super) fn end_what_no_rule_names(&mut self, now: Now) {
-        let ruled = |collection: &String| across::has_rules(&self.schemas.judge(collection));
+        let ruled = |collection: &String| collection == WITHIN || across::has_rules(&self.schemas.judge(collection));
         let gone: Vec<String> = self.audit.standing.told.keys().filter(|name| !ruled(name)).cloned().collect();
         for collection in gone {
             self.end_missed(&collection, &BTreeSet::new(), now);

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod command;
+pub mod dispute;
 mod events;
 mod http;
 mod node;
