@@ -64,6 +64,7 @@ fn replica(cluster: ClusterId, now: Now) -> Replica {
         found: Some(cluster),
         joins: false,
         rebuilt: false,
+        medium: 0,
         max_clock_skew_ms: 500,
         region: String::new(),
         software: String::new(),

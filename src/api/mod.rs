@@ -22,6 +22,7 @@ mod gate;
 mod health;
 mod host;
 mod knowledge;
+mod locks;
 mod openapi;
 mod operation;
 mod policies;

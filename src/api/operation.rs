@@ -12,7 +12,7 @@ use axum::response::Response;
 use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::body::{self, Accepted, Received};
 use super::problem::{Kind, Problem};
@@ -91,6 +91,8 @@ pub(super) struct Ask {
     pub clock: Token,
     /// The body, where the operation takes one.
     pub body: Option<Received>,
+    /// The request's place among those at work. What waits for others gives it back first.
+    pub working: Option<OwnedSemaphorePermit>,
     path: Vec<String>,
 }
 
@@ -174,8 +176,8 @@ impl Operation {
             accepts => Some(body::receive(&parts.headers, body, accepts, &api.bodies).await?),
         };
         // Last, so that only work counts, not waiting for a clock or for a slow client.
-        let _working = working(&api.working).await?;
-        (self.handler)(Ask { api, params, headers: parts.headers, clock: clock.clone(), body, path }).await
+        let working = Some(working(&api.working).await?);
+        (self.handler)(Ask { api, params, headers: parts.headers, clock: clock.clone(), body, working, path }).await
     }
 }
 
@@ -236,7 +238,7 @@ fn captured(template: &str, path: &str) -> Result<Vec<String>, Problem> {
     Ok(pieces)
 }
 
-async fn working(room: &Arc<Semaphore>) -> Result<tokio::sync::OwnedSemaphorePermit, Problem> {
+async fn working(room: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Problem> {
     let waiting = tokio::time::timeout(WORK_TIME_MAX, Arc::clone(room).acquire_owned());
     match waiting.await {
         Ok(Ok(permit)) => Ok(permit),

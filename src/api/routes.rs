@@ -10,7 +10,7 @@ use super::operation::Operation;
 use super::problem::{Kind, Problem};
 use super::serve::Api;
 use super::{
-    advisor, audit, batch, cluster, conflicts, docs, gate, health, knowledge, openapi, policies, schemas, watch,
+    advisor, audit, batch, cluster, conflicts, docs, gate, health, knowledge, locks, openapi, policies, schemas, watch,
 };
 
 /// Every operation of the API.
@@ -25,6 +25,7 @@ pub(super) fn operations() -> impl Iterator<Item = &'static Operation> {
         audit::OPERATIONS,
         advisor::OPERATIONS,
         knowledge::OPERATIONS,
+        locks::OPERATIONS,
         cluster::OPERATIONS,
         health::OPERATIONS,
         openapi::OPERATIONS,

@@ -5,8 +5,8 @@ use clap::{Parser, Subcommand};
 use crate::cli::exit::Error;
 use crate::cli::output::Output;
 use crate::cli::{
-    about, advisor, audit, bench, chaos, cluster, conflicts, demo, knowledge, policy, read, replay, run as node, sim,
-    status, transfer, watch, write,
+    about, advisor, audit, bench, chaos, cluster, conflicts, demo, knowledge, lock, policy, read, replay, run as node,
+    sim, status, transfer, watch, write,
 };
 
 const AFTER: &str = "\
@@ -61,6 +61,8 @@ enum Command {
     Audit(audit::AuditArgs),
     Advisor(advisor::AdvisorArgs),
     Knowledge(knowledge::KnowledgeArgs),
+    Lock(lock::LockArgs),
+    Voters(lock::VotersArgs),
     Peers(status::PeersArgs),
     Leave(status::LeaveArgs),
     Export(transfer::ExportArgs),
@@ -102,6 +104,8 @@ async fn dispatch(command: Command, output: Output) -> Result<(), Error> {
         Command::Audit(args) => audit::audit(args, output).await,
         Command::Advisor(args) => advisor::advisor(args, output).await,
         Command::Knowledge(args) => knowledge::knowledge(args, output).await,
+        Command::Lock(args) => lock::lock(args, output).await,
+        Command::Voters(args) => lock::voters(args, output).await,
         Command::Peers(args) => status::peers(args, output).await,
         Command::Leave(args) => status::leave(args, output).await,
         Command::Export(args) => transfer::export(args, output).await,

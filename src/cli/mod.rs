@@ -22,6 +22,7 @@ mod events;
 mod exit;
 mod input;
 mod knowledge;
+mod lock;
 mod output;
 mod policy;
 mod problem;

@@ -21,6 +21,7 @@ pub struct Problem {
 const MALFORMED: &str = "urn:folkmoot:problem:bad-";
 
 const ADVISOR_OFF: &str = "urn:folkmoot:problem:advisor-off";
+const NO_QUORUM: &str = "urn:folkmoot:problem:no-quorum";
 const TAMPERED: &str = "urn:folkmoot:problem:audit-tampered";
 
 impl Problem {
@@ -43,10 +44,11 @@ impl Problem {
             // A training, and what asks a model, fail the same way while there is none.
             _ if self.kind == ADVISOR_OFF => 1,
             _ if self.kind == TAMPERED => 8,
-            401 | 403 => 6,
+            // Another has it.
+            401 | 403 | 423 => 6,
             404 => 4,
             409 | 412 => 5,
-            503 if self.kind.ends_with("no_quorum") || self.kind.ends_with("no-quorum") => 7,
+            503 if self.kind == NO_QUORUM => 7,
             // What was typed, or a file named there, is malformed: whoever notices, it is a usage error.
             _ if self.kind.starts_with(MALFORMED) => 2,
             _ => 1,
@@ -80,7 +82,8 @@ mod tests {
         assert_eq!(code(412, "x"), 5);
         assert_eq!(code(401, "x"), 6);
         assert_eq!(code(403, "x"), 6);
-        assert_eq!(code(503, "urn:folkmoot:no_quorum"), 7);
+        assert_eq!(code(503, "urn:folkmoot:problem:no-quorum"), 7);
+        assert_eq!(code(423, "urn:folkmoot:problem:held"), 6);
         assert_eq!(code(503, "urn:folkmoot:behind"), 1);
         assert_eq!(code(422, "x"), 1);
         assert_eq!(code(404, "urn:folkmoot:problem:no-such-conflict"), 4);

@@ -44,7 +44,7 @@ pub struct ParseIdError {
     what: &'static str,
 }
 
-fn parse_error(text: &str, what: &'static str) -> ParseIdError {
+pub(crate) fn parse_error(text: &str, what: &'static str) -> ParseIdError {
     ParseIdError { text: text.chars().take(80).collect(), what }
 }
 
@@ -139,11 +139,11 @@ impl fmt::Debug for ClusterId {
     }
 }
 
-fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+pub(crate) fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
 }
 
-fn parse_hex(text: &str) -> Option<[u8; 16]> {
+pub(crate) fn parse_hex(text: &str) -> Option<[u8; 16]> {
     if text.len() != 32 || !text.is_ascii() {
         return None;
     }

@@ -58,7 +58,7 @@ impl Replica {
     }
 
     /// Whether no member that this node sees comes before it. Each side of a partition has its own.
-    fn leads(&self) -> bool {
+    pub(super) fn leads(&self) -> bool {
         let before = |node: &crate::clock::NodeId| *node < self.id.node && self.liveness(node) == Liveness::Alive;
         !self.members.present().any(|node| before(&node))
     }

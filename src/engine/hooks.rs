@@ -110,5 +110,9 @@ mutants! {
     JudgedOnce, "judged-once", "a document is judged when its conflict begins, and not again";
     SettledOnce, "settled-once", "reads go on with what a document was settled to before it changed";
     AuditSkips, "audit-skips", "every fifth record of the audit is not handed to the disk";
+    PromiseNotSynced, "promise-not-synced", "a voter answers before its disk has what the answer rests on";
+    VoteCountedTwice, "vote-counted-twice", "one voter's word counts for two";
+    MinorityDecides, "minority-decides", "a voter decides alone";
+    VoterChangeForgotten, "voter-change-forgotten", "new voters count before they accepted what the old ones decided";
     RestoredDotsClaimed, "restored-dots-claimed", "a start claims one dot more of its last replica than its disk holds";
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::alarm::Alarm;
+use super::ballot::{AskId, Outcome, Voters};
 use super::detector::Liveness;
 use super::message::Refusal;
 use super::persist::WriteBatch;
@@ -149,4 +150,12 @@ pub enum Event {
     ConflictEscalated(Arc<Conflict>),
     /// It was settled by a write, or its documents changed otherwise.
     ConflictEnded(Arc<Conflict>),
+    /// What came of something that was asked of a quorum.
+    Asked {
+        id: AskId,
+        outcome: Outcome,
+    },
+    /// Somebody was given what it waited for: whoever waits for this register may ask again.
+    RegisterChanged(String),
+    VotersChanged(Voters),
 }

@@ -66,6 +66,8 @@ pub struct Limits {
     pub judged_at_once: usize,
     /// Alarms kept to be looked at.
     pub alarms: usize,
+    /// Voters there are to be, an odd number; with fewer members, as many of them as make one.
+    pub voters: usize,
     /// Own batches kept for members that may not have them. Beyond it the oldest rows go: catch-up does not need them.
     pub outbox_batches: usize,
 }
@@ -96,6 +98,7 @@ impl Default for Limits {
             peers: 4096,
             judged_at_once: 256,
             alarms: 64,
+            voters: 5,
             outbox_batches: 65_536,
         }
     }

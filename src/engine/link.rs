@@ -35,6 +35,7 @@ impl Replica {
             record.missing = None;
             self.suspend_pull(peer, now);
             self.judge_peers(now);
+            self.give_up_without_quorum(now);
         }
     }
 
@@ -136,11 +137,12 @@ impl Replica {
         }
         self.judge_peers(now);
         self.ask_for_missing(now);
+        self.tend_voters(now);
     }
 
     fn send_heartbeat(&mut self, peer: NodeId) {
-        let (digests, report) = (self.digests(), self.report_for(peer));
-        self.send(peer, &Message::Heartbeat { digests, report });
+        let (digests, report, voters) = (self.digests(), self.report_for(peer), self.voters_version());
+        self.send(peer, &Message::Heartbeat { digests, report, voters });
     }
 
     /// What became durable here since the peer was last told.

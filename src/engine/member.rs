@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value as Json, json};
 
 use super::audit::FIELD;
+use super::ballot::StoreId;
 use super::detector::Liveness;
 use super::io::Now;
 use super::replica::Replica;
@@ -28,6 +29,8 @@ pub struct Member {
     /// Where its host is: members of one region are near each other.
     pub region: String,
     pub software: String,
+    /// The store of its acceptor: what makes it a voter of its own.
+    pub acceptor: Option<StoreId>,
 }
 
 /// The members, as read from their documents.
@@ -86,6 +89,7 @@ impl Member {
             api: text("api"),
             region: text("region"),
             software: text("software"),
+            acceptor: text("acceptor").parse().ok(),
         }
     }
 }
@@ -114,6 +118,7 @@ impl Replica {
             ("api", json!(api)),
             ("software", json!(self.config.software)),
             ("replica", json!(self.id.to_string())),
+            ("acceptor", json!(self.booth.store().to_string())),
         ]
         .map(|(field, value)| (field.to_owned(), value));
         let mut fields = Map::from_iter(fields);

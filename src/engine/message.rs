@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ballot::BallotMessage;
 use super::fingerprint::{SHARDS, Shards};
 use super::iblt;
 use crate::clock::{ClusterId, Dot, ReplicaId, Slot};
@@ -72,6 +73,8 @@ pub enum Message<'a> {
     Heartbeat {
         digests: Digests,
         report: Vec<(Slot, u64)>,
+        /// Version of the voters that the sender knows.
+        voters: u64,
     },
     /// `resume`: the chunk to go on with, when a session's link broke. `mend`: the states differ there although they
     /// should not; only that is asked for.
@@ -121,6 +124,7 @@ pub enum Message<'a> {
         /// Entries that only the sender of the symbols has and that are to be sent.
         wanted: Vec<u64>,
     },
+    Ballot(BallotMessage),
     /// Asks for the sums of the peer's shards.
     Check {
         session: u64,
@@ -167,6 +171,7 @@ const SYNC_MORE: u8 = 14;
 const SYNC_FOUND: u8 = 15;
 const CHECK: u8 = 16;
 const SUMS: u8 = 17;
+const BALLOT: u8 = 18;
 
 impl Message<'_> {
     /// What kind of message these bytes are, for people and for counting.
@@ -188,6 +193,7 @@ impl Message<'_> {
             Some(&SYNC_FOUND) => "sync found",
             Some(&CHECK) => "check",
             Some(&SUMS) => "sums",
+            Some(&BALLOT) => "ballot",
             _ => "noise",
         }
     }
@@ -215,10 +221,11 @@ impl Message<'_> {
                 w.u8(REPORT);
                 write_pairs(&mut w, report);
             }
-            Message::Heartbeat { digests, report } => {
+            Message::Heartbeat { digests, report, voters } => {
                 w.u8(HEARTBEAT);
                 write_digests(&mut w, digests);
                 write_pairs(&mut w, report);
+                w.varint(*voters);
             }
             Message::SyncRequest { session, resume, mend, clock } => {
                 w.u8(SYNC_REQUEST);
@@ -276,6 +283,7 @@ impl Message<'_> {
                 w.u8(u8::from(*whole));
                 wanted.iter().for_each(|item| w.u64(*item));
             }
+            Message::Ballot(message) => serde_body(&mut w, BALLOT, message),
             Message::Check { session, clock } => {
                 w.u8(CHECK);
                 w.u64(*session);
@@ -315,7 +323,10 @@ impl Message<'_> {
                 return Ok(Message::Batch { batch: read_batch(r, names)?, prompt: kind == BATCH_PROMPT });
             }
             REPORT => Message::Report(read_pairs(&mut r, names)?),
-            HEARTBEAT => Message::Heartbeat { digests: read_digests(&mut r)?, report: read_pairs(&mut r, names)? },
+            HEARTBEAT => {
+                let (digests, report) = (read_digests(&mut r)?, read_pairs(&mut r, names)?);
+                Message::Heartbeat { digests, report, voters: r.varint()? }
+            }
             SYNC_REQUEST => {
                 let session = r.u64()?;
                 let resume = r.varint()?.checked_sub(1).map(|chunk| chunk.min(u64::from(u32::MAX)) as u32);
@@ -367,6 +378,7 @@ impl Message<'_> {
                 }
                 Message::SyncFound { session, whole, wanted }
             }
+            BALLOT => return Ok(Message::Ballot(decode_serde(r.rest())?)),
             CHECK => Message::Check { session: r.u64()?, clock: read_asked(&mut r, names)? },
             SUMS => {
                 let session = r.u64()?;
@@ -483,7 +495,7 @@ mod tests {
                 prompt: true,
             },
             Message::Report(vec![(Slot(0), 5)]),
-            Message::Heartbeat { digests, report: vec![(Slot(1), 300)] },
+            Message::Heartbeat { digests, report: vec![(Slot(1), 300)], voters: 7 },
             Message::SyncRequest {
                 session: 8,
                 resume: Some(0),

@@ -22,6 +22,7 @@
 
 pub mod alarm;
 pub mod audit;
+pub mod ballot;
 pub mod check;
 pub mod chunk;
 pub mod compare;

@@ -13,10 +13,15 @@ pub enum Tree {
     History,
     Audit,
     Checkpoints,
+    /// What this node promised and accepted as a voter.
+    Ballots,
 }
 
 impl Tree {
-    pub const ALL: [Tree; 6] = [Tree::Cells, Tree::Outbox, Tree::Meta, Tree::History, Tree::Audit, Tree::Checkpoints];
+    pub const ALL: [Tree; 7] =
+        [Tree::Cells, Tree::Outbox, Tree::Meta, Tree::History, Tree::Audit, Tree::Checkpoints, Tree::Ballots];
+    /// What is read at a start, in this order.
+    pub const LOADED: [Tree; 6] = [Tree::Meta, Tree::Cells, Tree::Outbox, Tree::History, Tree::Audit, Tree::Ballots];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -26,6 +31,7 @@ impl Tree {
             Tree::History => "history",
             Tree::Audit => "audit",
             Tree::Checkpoints => "checkpoints",
+            Tree::Ballots => "ballots",
         }
     }
 }

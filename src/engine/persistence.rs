@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::ballot::Due;
 use super::hooks::Mutant;
 use super::io::{Event, Now, Output, Ticket};
 use super::limits::PERSIST_RETRY_MS;
@@ -38,6 +39,8 @@ struct InFlight {
     cluster: bool,
     /// The newest record of the audit that is in it.
     audit: Option<u64>,
+    /// What voters asked for, to be given once it is on the disk.
+    answers: Vec<Due>,
     /// Shared with whoever writes them: asked for again if that fails.
     rows: Arc<WriteBatch>,
 }
@@ -112,6 +115,7 @@ impl Replica {
                 None => rows.remove(Tree::Audit, key),
             }
         }
+        let answers = self.booth.take(&mut rows);
         let ticket = Ticket(self.persistence.next_ticket);
         self.persistence.next_ticket += 1;
         if self.config.hooks.planted(Mutant::PagesNotWritten) && ticket.0.is_multiple_of(2) {
@@ -127,6 +131,7 @@ impl Replica {
             clock: self.state.clock.clone(),
             cluster,
             audit: self.audit.head(),
+            answers,
             rows: rows.clone(),
         });
         self.output(Output::Persist { ticket, rows });
@@ -151,6 +156,7 @@ impl Replica {
             self.on_cluster_durable(now);
         }
         self.report_durable();
+        self.give_answers(done.answers, now);
     }
 
     pub(super) fn on_persist_failed(&mut self, ticket: Ticket, reason: String, now: Now) {
@@ -186,6 +192,7 @@ impl Replica {
     pub fn found(&mut self, cluster: ClusterId, now: Now) {
         if self.cluster.is_none() {
             self.adopt(cluster);
+            self.found_voters();
             self.settle(now);
         }
     }

@@ -15,12 +15,20 @@ use crate::document::batch::{Batch, OpRef, OpWriter, OwnSlots};
 const SPARE_LINK_MS: u64 = 10_000;
 
 impl Replica {
-    /// Members to be linked to: all of them, or one's neighbours in the tree.
+    /// Members to be linked to: all of them, or one's neighbours in the tree and the voters.
     pub fn wanted_links(&self) -> BTreeSet<NodeId> {
         match &self.tree {
-            Some(tree) => tree.neighbours(),
+            Some(tree) => self.needed(tree),
             None => self.members.present().filter(|id| *id != self.id.node).collect(),
         }
+    }
+
+    /// Whoever asks for a decision asks the voters, and each of them by itself.
+    fn needed(&self, tree: &Tree) -> BTreeSet<NodeId> {
+        let voters = self.booth.voters().map(|voters| voters.all()).unwrap_or_default();
+        let voters =
+            voters.into_iter().map(|voter| voter.node).filter(|node| *node != self.id.node && tree.knows(node));
+        tree.neighbours().into_iter().chain(voters).collect()
     }
 
     /// Whether the cluster is too large for a full mesh.
@@ -55,7 +63,11 @@ impl Replica {
     /// Lets links go that the tree does not need.
     pub(super) fn let_go(&mut self, now: Now) {
         let Some(tree) = &self.tree else { return };
-        let wanted = tree.neighbours();
+        // Anybody may ask a voter.
+        if self.booth.is_voter(&self.id.node) {
+            return;
+        }
+        let wanted = self.needed(tree);
         let spare = self.peers.iter().filter(|(id, _)| tree.knows(id) && !wanted.contains(id));
         let old = spare.filter_map(|(id, peer)| Some((*id, peer.established()?)));
         let old = old.filter(|(_, link)| now.mono_ms() >= link.since_ms + SPARE_LINK_MS);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::alarm::Alarm;
 use super::audit::Audit;
+use super::ballot::Booth;
 use super::check::{Checker, Sums};
 use super::conflicts::Conflicts;
 use super::hooks::{Hooks, Mutant};
@@ -45,6 +46,9 @@ pub struct Config {
     pub joins: bool,
     /// Its store was damaged and is rebuilt: that peers have more of its earlier replicas than it has is no news.
     pub rebuilt: bool,
+    /// What tells the disk under the store from another that holds a copy of it; the same at every start. A voter whose
+    /// store lies on another disk than it was written on is no voter any more.
+    pub medium: u64,
     /// How far a stamp may run ahead of the host's clock. 500 ms suits hosts that run NTP.
     pub max_clock_skew_ms: u64,
     /// Where the host is; empty if that is nobody's business. Near each other are members of one region.
@@ -113,6 +117,7 @@ pub struct Replica {
     pub(super) schemas: Schemas,
     pub(super) conflicts: Conflicts,
     pub(super) audit: Audit,
+    pub(super) booth: Booth,
     pub(super) group: Group,
     pub(super) parked: Parked,
     pub(super) puller: Puller,
@@ -139,7 +144,7 @@ pub struct Replica {
 impl Replica {
     /// Starts a new incarnation over what a store held. `keys` belong to the node whose store it is.
     pub fn new(config: Config, keys: Arc<dyn Keys>, loaded: Loaded, now: Now) -> Self {
-        let Loaded { mut state, cluster, outbox, salvaged, ledger, audit, loss } = loaded;
+        let Loaded { mut state, cluster, outbox, salvaged, ledger, audit, ballots, loss } = loaded;
         let id = ReplicaId { node: keys.node(), incarnation: config.incarnation };
         // A roster grows by one a start; 2^24 starts of a node are out of reach.
         let slot = state.intern(id).unwrap_or(Slot(Slot::MAX));
@@ -164,6 +169,7 @@ impl Replica {
             schemas: Schemas::default(),
             conflicts: Conflicts::new(ledger),
             audit: Audit::load(id.node, audit, &|node, message, signature| keys.verify(node, message, signature)),
+            booth: Booth::load(ballots, config.medium, &config.incarnation),
             parked: Parked::default(),
             puller: Puller::new(&config.incarnation),
             server: Server::default(),
@@ -192,6 +198,7 @@ impl Replica {
             && let Some(cluster) = replica.config.found
         {
             replica.adopt(cluster);
+            replica.found_voters();
         }
         replica.grow_tree();
         replica.settle(now);
@@ -276,13 +283,15 @@ impl Replica {
         self.judge_waiting(now);
         self.judge_across_if_due(now);
         self.tend_audit(now);
+        self.tend_ballots(now);
         self.retry_persist(now);
     }
 
     fn schedule(&mut self, now: Now) {
         let group = self.group_due_us().unwrap_or(u64::MAX);
         let judging = if self.conflicts.is_behind() { now.mono_us } else { u64::MAX };
-        let at_us = self.heartbeat_due_us.min(self.collect_due_us).min(group).min(judging).max(now.mono_us + 1);
+        let due_us = self.heartbeat_due_us.min(self.collect_due_us).min(self.booth.due_us());
+        let at_us = due_us.min(group).min(judging).max(now.mono_us + 1);
         if at_us != self.scheduled_us {
             self.scheduled_us = at_us;
             self.output(Output::Schedule { at_us });
@@ -366,7 +375,10 @@ impl Replica {
             _ if !established => self.tally.refused += 1,
             Message::Batch { batch, prompt } => return self.on_batch(peer, &batch, prompt, table, now),
             Message::Report(report) => self.on_report(peer, &report, now),
-            Message::Heartbeat { digests, report } => self.on_heartbeat(peer, digests, &report, now),
+            Message::Heartbeat { digests, report, voters } => {
+                self.on_heartbeat(peer, digests, &report, now);
+                self.tell_voters_if_behind(peer, voters);
+            }
             Message::SyncRequest { session, resume, mend, clock } => {
                 self.on_sync_request(peer, session, resume, mend, &clock, now);
             }
@@ -383,6 +395,10 @@ impl Replica {
             }
             Message::SyncMore { session, have } => self.on_sync_more(peer, session, have, now),
             Message::SyncFound { session, whole, wanted } => self.on_sync_found(peer, session, whole, &wanted, now),
+            Message::Ballot(message) => {
+                message.check()?;
+                self.on_ballot(peer, message, now);
+            }
             Message::Check { session, clock } => self.on_check(peer, session, &clock, now),
             Message::Sums { session, clock, floor, touched, sums } => {
                 let (clock, floor) = (clock.into_iter().collect(), floor.into_iter().collect());

@@ -9,6 +9,7 @@
 //! | `cells` | document, 0, page id u32 BE | the page's bytes |
 //! | `history` | see [`ledger`] | a value that had rivals |
 //! | `audit` | see [`row`](crate::history::audit::row) and [`anchors`](super::audit::anchors) | a record, an anchor |
+//! | `ballots` | see [`booth`](super::ballot::booth) | what a voter promised and accepted |
 //! | `outbox` | slot u32 BE, first seq u64 BE | a signed batch under full ids |
 //!
 //! The digests are written in the same atomic step as the pages. A page that silently went missing is thus found at the
@@ -216,6 +217,7 @@ pub struct Loader {
     outbox: Vec<OutboxRow>,
     ledger: Ledger,
     audit: BTreeMap<Vec<u8>, Vec<u8>>,
+    ballots: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 /// What a store held.
@@ -229,6 +231,8 @@ pub struct Loaded {
     pub(super) ledger: Ledger,
     /// The rows of the audit: bounded by what a replica keeps, and read when it starts.
     pub(super) audit: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// The rows of the acceptor. Those of a store that was damaged are gone: it is a new one.
+    pub(super) ballots: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Own batches read back from a store that was damaged, to be offered again once the rest was caught up.
     pub salvaged: Vec<(ReplicaId, Vec<u8>)>,
     /// What is known of a store that was damaged.
@@ -252,6 +256,11 @@ impl Loader {
             // What is wrong in it is for the audit to tell; the state does not hang on it.
             Tree::Audit => {
                 self.audit.insert(key.to_vec(), value.to_vec());
+                Ok(())
+            }
+            // Nor on this: an acceptor whose rows are wrong is a new one.
+            Tree::Ballots => {
+                self.ballots.insert(key.to_vec(), value.to_vec());
                 Ok(())
             }
             Tree::History | Tree::Checkpoints => Ok(()),
@@ -279,6 +288,7 @@ impl Loader {
                 outbox: self.outbox,
                 ledger: self.ledger,
                 audit: self.audit,
+                ballots: self.ballots,
                 salvaged: Vec::new(),
                 loss: None,
             }),

@@ -101,6 +101,7 @@ impl World {
             found: (node == 0).then_some(ClusterId([9; 16])),
             joins: node > 0,
             rebuilt: self.damaged.is_some(),
+            medium: 0,
             max_clock_skew_ms: 500,
             region: String::new(),
             software: "test".into(),
@@ -203,7 +204,7 @@ impl World {
         self.replica(node).view(document).map_or(Json::Null, |view| json!(view.fields))
     }
 
-    fn carry_out(&mut self, node: usize) {
+    pub(super) fn carry_out(&mut self, node: usize) {
         let outputs: Vec<Output> = self.nodes[node].replica.drain().collect();
         for output in outputs {
             match output {
@@ -289,7 +290,7 @@ impl World {
 
 pub fn load(disk: &Rows) -> Result<Loaded, super::rows::LoadError> {
     let mut loader = Loader::default();
-    for tree in [Tree::Meta, Tree::Cells, Tree::Outbox, Tree::History, Tree::Audit] {
+    for tree in Tree::LOADED {
         for ((_, key), value) in disk.iter().filter(|((of, _), _)| *of == tree) {
             loader.row(tree, key, value)?;
         }

@@ -18,7 +18,7 @@ use crate::engine::hooks::Hooks;
 use crate::engine::keys::{Ed25519, Keys};
 use crate::engine::{Config, Limits, Loader, Now, Replica};
 use crate::net;
-use crate::store::{DataDir, DataDirError, Memory, Store, StoreKind};
+use crate::store::{DataDir, DataDirError, Memory, Store, StoreKind, medium};
 
 /// What a node is made of. Every setting has a default that is safe on a laptop: a store in memory, no network.
 #[derive(Debug, Clone)]
@@ -182,6 +182,7 @@ impl Builder {
             found: founds.then(|| ClusterId(random())),
             joins: !self.join.is_empty(),
             rebuilt: set_aside.is_some(),
+            medium: dir.as_ref().map_or(0, |dir| medium(dir.path())),
             max_clock_skew_ms: self.max_clock_skew_ms,
             limits: Limits::default(),
             hooks: Hooks::default(),

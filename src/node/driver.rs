@@ -256,6 +256,14 @@ impl Inner {
                 self.ring.push_conflict(ConflictNote::of(&conflict, false));
                 tell_conflict(&conflict);
             }
+            Event::Asked { id, outcome } => self.asks.told(id, outcome),
+            Event::RegisterChanged(register) => self.asks.changed(register),
+            Event::VotersChanged(voters) => {
+                let changing = voters.next.is_some();
+                tracing::info!(version = voters.version, voters = voters.set.len(), changing, "voters");
+                self.write_book(replica);
+                self.moved();
+            }
             Event::ConflictEnded(conflict) => {
                 self.ring.push_conflict(ConflictNote::of(&conflict, true));
                 tracing::debug!(id = conflict.id, document = conflict.document, "conflict over");

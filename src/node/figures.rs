@@ -83,6 +83,7 @@ impl Node {
         ]
         .into_iter()
         .chain(conflict_figures(&replica))
+        .chain(ballot_figures(&replica))
         .collect()
     }
 }
@@ -124,6 +125,32 @@ fn conflict_figures(replica: &Replica) -> Vec<Figure> {
         )
     }));
     figures
+}
+
+/// What this node asked of a quorum since its start, and whether it reaches one.
+fn ballot_figures(replica: &Replica) -> Vec<Figure> {
+    let (booth, tally) = (replica.ballots(), replica.ballots().tally());
+    let outcome = |outcome: &str, count: u64| {
+        let labels = vec![("outcome", outcome.to_owned())];
+        Figure {
+            labels,
+            ..counter("folkmoot_ballots_total", "Ballots that this node held, by what came of them", count)
+        }
+    };
+    let voters = booth.voters().map_or(0, |voters| voters.set.len());
+    vec![
+        gauge("folkmoot_voters", "Voters, as this node knows them", voters as f64),
+        gauge(
+            "folkmoot_quorum",
+            "1 while this node reaches a majority of the voters",
+            f64::from(u8::from(replica.has_quorum())),
+        ),
+        outcome("decided", tally.decided),
+        outcome("no_quorum", tally.no_quorum),
+        outcome("undecided", tally.unknown),
+        outcome("refused", tally.refused),
+        counter("folkmoot_ballots_overtaken_total", "Attempts that another proposer overtook; tried again", tally.lost),
+    ]
 }
 
 fn network_figures(net: &net::Statistics) -> Vec<Figure> {

@@ -10,6 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 use tokio::sync::watch;
 
+use super::ballots::Asks;
 use super::driver::{Effects, FREE_BYTES_MIN};
 use super::token::{Token, replica_key};
 use super::watch::Ring;
@@ -37,6 +38,8 @@ pub(super) struct Inner {
     pub replica: RwLock<Replica>,
     pub effects: Effects,
     pub ring: Ring,
+    /// What is asked of a quorum.
+    pub asks: Asks,
     /// Moves whenever a waiter may have something to see: clocks, disks, reports, failures.
     pub progress: watch::Sender<u64>,
     /// The highest own seq on this disk.
@@ -79,6 +82,7 @@ impl Inner {
             chaos,
             replica: RwLock::new(replica),
             effects,
+            asks: Asks::default(),
             ring: Ring::new(u32::from_le_bytes(*low)),
             progress: watch::channel(0).0,
             durable: AtomicU64::new(0),

@@ -2,7 +2,7 @@
 //! offers it to programs as a [`Node`].
 //!
 //! [`builder`] starts it, [`driver`] carries out what the replica wants, [`handle`] is what programs hold. `read`,
-//! `write` and `watch` are its verbs, [`collection`] offers them as Rust values; [`token`] is how a session takes its place from node to node [`admission`]
+//! `write` and `watch` are its verbs, `lock` what takes a quorum, [`collection`] offers them as Rust values; [`token`] is how a session takes its place from node to node [`admission`]
 //! tells whether the cluster lets it in.
 //!
 //! The replica sits behind one lock. A write takes it for the microsecond that planning and applying cost, a read shares
@@ -11,6 +11,7 @@
 pub mod admission;
 pub mod advisor;
 pub mod audit;
+pub mod ballots;
 pub mod builder;
 pub mod collection;
 pub mod conflicts;
@@ -19,6 +20,7 @@ pub mod figures;
 pub mod handle;
 pub mod host;
 pub mod knowledge;
+pub mod lock;
 pub mod open;
 mod patch;
 pub mod read;
@@ -30,12 +32,14 @@ pub mod write;
 
 pub use advisor::{AdvisorError, AdvisorStatus, Explained, ModelStatus, Rated, TrainedAdvisor};
 pub use audit::AuditError;
+pub use ballots::VotersStatus;
 pub use builder::Builder;
 pub use collection::{Collection, CollectionError};
 pub use conflicts::{ConflictFilter, Preview, Previewed, Reopened, Resolution, ResolveError, Resolved, Rival};
 pub use figures::{Figure, FigureKind};
 pub use handle::{LeaveError, Node};
 pub use knowledge::{Added, Found, Indexed, KnowledgeError, KnowledgeFilter, KnowledgePage, Similar};
+pub use lock::{Grant, Lock, LockError, LockStatus};
 pub use read::{Behind, Listing, Read, Shown};
 pub use settings::{NodeSettings, Ready, RunError};
 pub use status::{ClusterStatus, PeerStatus};

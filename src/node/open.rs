@@ -106,7 +106,7 @@ fn open_and_load(dir: &Path, kind: StoreKind) -> Result<(Box<dyn Store>, Loaded)
 
 fn load(store: &dyn Store) -> Result<Loaded, Trouble> {
     let mut loader = Loader::default();
-    for tree in [Tree::Meta, Tree::Cells, Tree::Outbox, Tree::History, Tree::Audit] {
+    for tree in Tree::LOADED {
         let mut refused: Option<LoadError> = None;
         let read = store.range(tree, b"", &mut |key, value| match loader.row(tree, key, value) {
             Ok(()) => ControlFlow::Continue(()),

@@ -33,6 +33,7 @@ impl World {
         // What the first host has still to offer is nobody else's.
         image.forget(Tree::Outbox);
         image.forget(Tree::Audit);
+        image.forget(Tree::Ballots);
         for host in &mut self.hosts {
             host.disk.restore(image.clone());
         }

@@ -72,6 +72,9 @@ impl World {
             return;
         }
         let Some(mut transaction) = transaction else { return };
+        if transaction.locks {
+            self.locker_acts(home, client);
+        }
         let deed = transaction.deed.and_then(|deed| self.plan_deed(home, deed));
         transaction.writes.extend(deed.iter().map(|deed| deed.write.clone()));
         let documents: Vec<String> =

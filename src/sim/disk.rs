@@ -57,6 +57,8 @@ pub struct Disk {
     pub ailment: Ailment,
     /// Raised whenever the disk breaks what it promised: acknowledgements given before count no more.
     pub epoch: u64,
+    /// Another one whenever what lies on it was put there from elsewhere.
+    pub medium: u64,
 }
 
 /// Rows that cannot be read as they were written. Nothing was changed.
@@ -113,6 +115,7 @@ impl Disk {
         (self.image, self.in_flight) = (image, None);
         self.before.clear();
         self.epoch += 1;
+        self.medium += 1;
     }
 
     pub fn wipe(&mut self) {
@@ -166,7 +169,7 @@ impl Disk {
     /// Reads everything back, as a start does.
     pub fn load(&self) -> Result<Loaded, Damage> {
         let mut loader = Loader::default();
-        for tree in [Tree::Meta, Tree::Cells, Tree::Outbox, Tree::History, Tree::Audit] {
+        for tree in Tree::LOADED {
             for (place, row) in self.image.rows.range((tree, Vec::new())..).take_while(|(place, _)| place.0 == tree) {
                 if checksum(place, &row.bytes) != row.checksum {
                     return Err(Damage::Checksum(tree.name()));

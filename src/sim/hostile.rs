@@ -104,7 +104,7 @@ impl World {
         let slots: Vec<Slot> = state.roster.iter().map(|(slot, _)| slot).collect();
         let report = slots.iter().map(|slot| (*slot, state.clock.get(*slot) + 50)).collect();
         let digests = Digests { clock: u128::from(self.chance.bits()), state: u128::from(self.chance.bits()) };
-        vec![Message::Heartbeat { digests, report }.encode().into()]
+        vec![Message::Heartbeat { digests, report, voters: 0 }.encode().into()]
     }
 
     /// Another batch under the same dots, signed with its own key as it should be.

@@ -16,7 +16,7 @@ use crate::document::plan::Write;
 use crate::engine::hooks::{Hooks, Mutant};
 use crate::engine::{Config, Input, Loaded, Replica, Ticket};
 
-/// The first host founds it, again if it forgot.
+/// The first host founds it, once: a host that forgot would found another, under an id of its own.
 const CLUSTER: ClusterId = ClusterId([7; 16]);
 
 impl World {
@@ -94,6 +94,8 @@ impl World {
         incarnation[8..].copy_from_slice(&self.chance.bits().to_le_bytes());
         let planted = self.hooks.mutant;
         let node = self.hosts[host].node;
+        // Lives count stops, too.
+        let founds = host == 0 && self.hosts[host].life <= 1;
         if planted == Some(Mutant::IncarnationReused)
             && let Some((_, last)) = loaded.state.roster.iter().filter(|(_, id)| id.node == node).last()
         {
@@ -102,9 +104,10 @@ impl World {
         Config {
             name: self.hosts[host].name.clone(),
             incarnation: Incarnation(incarnation),
-            found: (host == 0).then_some(CLUSTER),
-            joins: host > 0,
+            found: founds.then_some(CLUSTER),
+            joins: !founds,
             rebuilt: std::mem::take(&mut self.hosts[host].was_rebuilt),
+            medium: self.hosts[host].disk.medium,
             max_clock_skew_ms: 500,
             region: self.network.region(host).to_owned(),
             software: "simulated".into(),

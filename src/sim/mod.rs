@@ -29,7 +29,7 @@
 //! | `world`, `links`, `life`, `client`, `deed` | the queue; the transport; processes and disks' answers; clients; people |
 //! | [`network`], [`disk`], [`host`], [`keys`], [`chance`] | the parts a world is made of |
 //! | `inject`, `hostile` | faults as they happen; a member that does what it must not |
-//! | [`workload`], `disputes` | what clients write |
+//! | [`workload`], `disputes`, `locks` | what clients write, and what they ask a quorum |
 //! | [`oracle`] | the invariants, one file each |
 //! | [`shrink`](mod@shrink), [`report`] | the smallest run that still fails; pages, JSON, JUnit |
 //! | [`probe`], [`trace`] | what ought to happen sometimes; what did happen |
@@ -51,6 +51,7 @@ mod inject;
 pub mod keys;
 mod life;
 mod links;
+mod locks;
 pub mod network;
 pub mod oracle;
 pub mod plan;

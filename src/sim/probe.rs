@@ -67,6 +67,15 @@ probes! {
     Reopened, "... and takes that back";
     Anchored, "a node signs where its audit stands, and tells the others";
     AuditProven, "... and its disk holds what it signed";
+    VotersChanged, "voters become others";
+    Decided, "a ballot is decided";
+    NoQuorum, "a side without a quorum is told so";
+    Undecided, "nobody knows what became of a ballot";
+    LockTaken, "a lock changes its holder";
+    LockWaits, "somebody stands in a lock's queue";
+    LockHandedOn, "... and is given the lock";
+    LockLost, "a holder hears that another has the lock";
+    StaleTokenRefused, "... after it wrote to what the lock protects, and was refused";
     Overruled, "a value that was overruled is in the ledger";
 }
 

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde::Serialize;
 
 use super::figures::Figures;
-use super::oracle::{Finding, agreement, audit, conflicts, wrong};
+use super::oracle::{Finding, agreement, audit, conflicts, locks, wrong};
 use super::plan::Plan;
 use super::probe::{Probe, Probes};
 use super::scenario::{Expectation, Scenario};
@@ -113,6 +113,7 @@ impl World {
             return None;
         }
         let converged_us = self.now_us - healed_us;
+        self.decide_at_end();
         // What was agreed upon holds, and is on every disk.
         let agreed = self.clocks();
         self.run_until(self.now_us + 1_500_000);
@@ -172,6 +173,8 @@ impl World {
         if self.finding.is_none() && !self.agreed() {
             self.judge(0, wrong("agreement", "nodes that agreed no longer do, though nobody wrote"));
         }
+        let verdict = locks::check_ballots(self.hosts.iter().filter_map(|host| host.replica()));
+        self.judge(0, verdict);
         let verdict = agreement::check_bytes(stayers.iter().filter_map(|host| self.hosts[*host].replica()));
         self.judge(0, verdict);
         let verdict = conflicts::check_alike(stayers.iter().filter_map(|host| self.hosts[*host].replica()));

@@ -52,12 +52,14 @@ pub enum Kind {
     Policy,
     /// A model for the advisor is put in force, or taken away.
     Advise,
+    /// A lock is asked for, renewed or given back; or what it protects is written to.
+    Lock,
     /// The next step of what was recorded elsewhere, see [`Recording`].
     Trace,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 28] = [
+    pub const ALL: [Kind; 29] = [
         Kind::Set,
         Kind::Incr,
         Kind::Count,
@@ -85,6 +87,7 @@ impl Kind {
         Kind::Schema,
         Kind::Policy,
         Kind::Advise,
+        Kind::Lock,
         Kind::Trace,
     ];
 
@@ -117,6 +120,7 @@ impl Kind {
             Kind::Schema => "schema",
             Kind::Policy => "policy",
             Kind::Advise => "advise",
+            Kind::Lock => "lock",
             Kind::Trace => "trace",
         }
     }
@@ -153,6 +157,8 @@ pub struct Transaction {
     pub increments: Vec<(String, i64)>,
     /// What is written depends on the conflicts that the client's node lists.
     pub deed: Option<Deed>,
+    /// Something is done about a lock.
+    pub locks: bool,
 }
 
 /// What a person does about a conflict.
@@ -221,7 +227,8 @@ impl Workshop {
     pub fn transaction(&mut self, client: usize) -> Option<Transaction> {
         let kind = self.chance.weighted(&self.mix)?;
         let durability = self.chance.weighted(&self.durability).unwrap_or(Durability::Local);
-        let mut transaction = Transaction { writes: Vec::new(), durability, increments: Vec::new(), deed: None };
+        let mut transaction =
+            Transaction { writes: Vec::new(), durability, increments: Vec::new(), deed: None, locks: false };
         if kind == Kind::Batch {
             let inner: Vec<_> = self.mix.iter().copied().filter(|(kind, _)| *kind != Kind::Batch).collect();
             for _ in 0..self.chance.between(2, 5) {
@@ -319,6 +326,10 @@ impl Workshop {
                 let Some(writes) = steps.get(self.step) else { return };
                 transaction.writes.extend(writes.iter().cloned());
                 self.step = (self.step + 1) % steps.len();
+                return;
+            }
+            Kind::Lock => {
+                transaction.locks = true;
                 return;
             }
             Kind::Batch => return,

@@ -14,6 +14,7 @@ use super::chance::Chance;
 use super::client::Clients;
 use super::figures::Spread;
 use super::host::Host;
+use super::locks::Locks;
 use super::network::Network;
 use super::oracle::durability::Promises;
 use super::oracle::ledger::Ledger;
@@ -134,6 +135,7 @@ pub struct World {
     pub(super) tally: Tally,
     pub(super) spread: Spread,
     pub(super) alarms: Vec<(usize, Alarm)>,
+    pub(super) locks: Locks,
     /// The first thing that an oracle found.
     pub finding: Option<Finding>,
     pub(super) hooks: HookChoice,
@@ -189,6 +191,7 @@ impl World {
             tally: Tally::default(),
             spread: Spread::default(),
             alarms: Vec::new(),
+            locks: Locks::new(seed),
             finding: None,
             hooks,
             plan,
@@ -392,6 +395,13 @@ impl World {
             Event::ConflictTurned(_) => probes.reached(Probe::ConflictTurned),
             Event::ConflictEscalated(_) => probes.reached(Probe::Escalated),
             Event::ConflictEnded(_) => probes.reached(Probe::ConflictEnded),
+            Event::Asked { id, outcome } => self.lock_told(host, id, outcome),
+            Event::VotersChanged(voters) => {
+                probes.reached_if(Probe::VotersChanged, voters.next.is_none());
+                let verdict = self.locks.history.voters(&voters);
+                self.judge(host, verdict);
+            }
+            Event::RegisterChanged(_) => probes.reached(Probe::LockHandedOn),
             Event::Liveness { .. } | Event::Neighbours | Event::ClusterKnown(_) | Event::Refused { .. } => {}
         }
     }

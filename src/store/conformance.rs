@@ -186,7 +186,7 @@ fn a_store_agrees_with_a_map(disk: &Disk) {
     for step in 0..300u32 {
         let mut batch = WriteBatch::default();
         for _ in 0..random.below(20) {
-            let tree = Tree::ALL[random.below(6)];
+            let tree = Tree::ALL[random.below(Tree::ALL.len())];
             let key = format!("key-{}", random.below(500)).into_bytes();
             if random.below(3) == 0 {
                 model.remove(&(tree, key.clone()));

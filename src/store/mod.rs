@@ -1,6 +1,6 @@
 //! Floor 7: disks.
 //!
-//! A store keeps what the engine asks it to keep ([`crate::engine::persist`]): six ordered maps, written in batches that
+//! A store keeps what the engine asks it to keep ([`crate::engine::persist`]): seven ordered maps, written in batches that
 //! take effect together or not at all. Start with [`Store`] in `contract.rs`; [`open`] gives you one; [`DataDir`] is the
 //! directory around it, with the lock and the node's key.
 //!
@@ -45,5 +45,5 @@ mod speed;
 pub use contract::{Changed, Durability, KEY_BYTES_MAX, Store, StoreError, Visit};
 pub use datadir::{DataDir, DataDirError};
 pub use memory::Memory;
-pub use open::{OpenError, StoreKind, open};
+pub use open::{OpenError, StoreKind, medium, open};
 pub use quarantine::{Salvaged, quarantine, salvage};

@@ -62,6 +62,12 @@ pub(super) fn store_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("store")
 }
 
+/// What tells the store in a data directory from a copy of it; the same at every start. A disk that is copied block by block
+/// keeps it.
+pub fn medium(data_dir: &Path) -> u64 {
+    watermark::medium(&store_dir(data_dir))
+}
+
 /// Opens the files of a backend, whatever `FORMAT` says.
 pub(super) fn open_files(dir: &Path, kind: StoreKind) -> Result<Checked, OpenError> {
     let opener_dir = dir.to_owned();

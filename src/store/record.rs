@@ -22,6 +22,7 @@ fn tag(tree: Tree) -> u8 {
         Tree::History => 4,
         Tree::Audit => 5,
         Tree::Checkpoints => 6,
+        Tree::Ballots => 7,
     }
 }
 

@@ -21,6 +21,7 @@ mod hostile;
 mod join;
 mod lab;
 mod layers;
+mod locks;
 mod overruled;
 mod partition;
 mod policies;

@@ -24,6 +24,7 @@ pub mod conflicts;
 pub mod counter;
 pub mod durability;
 pub mod ledger;
+pub mod locks;
 pub mod removal;
 pub mod session;
 pub mod state;

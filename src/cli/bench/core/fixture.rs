@@ -87,6 +87,7 @@ pub fn replica(n: u8, state: State, now: Now) -> Replica {
         found: None,
         joins: false,
         rebuilt: false,
+        medium: 0,
         max_clock_skew_ms: 500,
         region: String::new(),
         software: "bench".to_owned(),

@@ -1,0 +1,265 @@
+//! All that this node knows of ballots: what it promised and accepted as a voter, what it asks as a proposer, and what of it
+//! the disk does not have yet.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::acceptor::{Acceptor, Held};
+use super::ask::{Ask, Told};
+use super::lock::Watch;
+use super::message::BallotMessage;
+use super::proposal::{Promise, Proposal};
+use super::transfer::Transfer;
+use super::voters::{StoreId, Voter, Voters};
+use crate::clock::{Incarnation, NodeId};
+use crate::document::codec::{DecodeError, decode_serde, encode_serde};
+use crate::engine::persist::{Tree, WriteBatch};
+
+/// Registers of one voter. A lock takes some 500 bytes: half a gigabyte.
+pub const REGISTERS_MAX: usize = 1 << 20;
+/// Registers that this node asks about at once, and what waits for one of them.
+pub const RUNNING_MAX: usize = 1_024;
+pub const QUEUED_MAX: usize = 256;
+/// Promises kept for the next change of a register.
+pub const PROMISES_MAX: usize = 1_024;
+/// Answers that wait for the disk. What does not fit is dropped, and asked again.
+pub const WAITING_MAX: usize = 65_536;
+
+const STORE: &[u8] = b"store";
+const VOTERS: &[u8] = b"voters";
+const REGISTER: u8 = b'/';
+
+/// Names one thing asked.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct AskId(pub u64);
+
+/// Why nothing was decided.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum AskError {
+    #[error(
+        "no quorum: this node reaches {reached} of the {voters} voters, and a majority has to agree. Nothing was changed; \
+         what merges by itself goes on"
+    )]
+    NoQuorum { reached: usize, voters: usize },
+    #[error("no quorum: this node knows no voters yet. It has to meet its cluster; nothing was changed")]
+    NoVoters,
+    #[error("it is not known whether it was decided: a majority was asked, and did not answer in time. Ask again")]
+    Unknown,
+    #[error("too much is asked of one register at once; nothing was changed")]
+    Busy,
+}
+
+#[derive(Debug)]
+pub(in crate::engine) struct Queued {
+    pub id: AskId,
+    pub ask: Ask,
+    pub begun_us: u64,
+}
+
+/// A register that this node asks about.
+#[derive(Debug)]
+pub(in crate::engine) struct Running {
+    pub at: Queued,
+    /// `None` between two attempts.
+    pub proposal: Option<Proposal<Ask>>,
+    /// The attempt ends, or the next begins.
+    pub due_us: u64,
+    /// Some attempt asked voters to accept: nobody can say that nothing was changed.
+    pub accepting: bool,
+    pub attempts: u32,
+    pub queue: VecDeque<Queued>,
+}
+
+/// Counts since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BallotTally {
+    pub decided: u64,
+    pub no_quorum: u64,
+    pub unknown: u64,
+    pub refused: u64,
+    /// Attempts that others overtook.
+    pub lost: u64,
+}
+
+#[derive(Debug)]
+pub struct Booth {
+    pub(in crate::engine) store: StoreId,
+    pub(in crate::engine) acceptor: Acceptor,
+    pub(in crate::engine) voters: Option<Voters>,
+    /// The highest round that was used here, or that somebody promised.
+    pub(in crate::engine) round: u64,
+    pub(in crate::engine) asked: u64,
+    pub(in crate::engine) running: BTreeMap<Arc<str>, Running>,
+    pub(in crate::engine) promises: BTreeMap<Arc<str>, Promise>,
+    pub(in crate::engine) watch: Watch,
+    pub(in crate::engine) transfer: Transfer,
+    pub(in crate::engine) tally: BallotTally,
+    /// Rows to be written; `None` removes.
+    dirty: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// The sum of the hashes of all rows but the one that holds it.
+    sum: u64,
+    medium: u64,
+    /// Answers that may leave once the disk has what they rest on.
+    waiting: Vec<Due>,
+}
+
+/// An answer, and who waits for it.
+pub type Due = (NodeId, BallotMessage);
+
+impl Booth {
+    /// Reads back what the tree held. A store that is not the one it was written by (another disk, rows missing or of
+    /// another time) forgot what it promised: it is a new one then, and no voter until it is let in.
+    pub(in crate::engine) fn load(rows: BTreeMap<Vec<u8>, Vec<u8>>, medium: u64, life: &Incarnation) -> Self {
+        let mut booth = Self {
+            store: StoreId(life.0),
+            acceptor: Acceptor::default(),
+            voters: None,
+            round: 0,
+            asked: 0,
+            running: BTreeMap::new(),
+            promises: BTreeMap::new(),
+            watch: Watch::default(),
+            transfer: Transfer::default(),
+            tally: BallotTally::default(),
+            dirty: BTreeMap::new(),
+            sum: 0,
+            medium,
+            waiting: Vec::new(),
+        };
+        match booth.read_back(&rows) {
+            Ok(true) => {}
+            Ok(false) | Err(_) => booth.begin_anew(rows.into_keys(), life),
+        }
+        booth
+    }
+
+    /// Whether it is the store that it was.
+    fn read_back(&mut self, rows: &BTreeMap<Vec<u8>, Vec<u8>>) -> Result<bool, DecodeError> {
+        let Some(row) = rows.get(STORE) else { return Ok(false) };
+        let (store, medium, sum): (StoreId, u64, u64) = decode_serde(row)?;
+        for (key, row) in rows.iter().filter(|(key, _)| *key != STORE) {
+            self.sum = self.sum.wrapping_add(hash(key, row));
+            match key.split_first() {
+                Some((&REGISTER, name)) => {
+                    let name = std::str::from_utf8(name).map_err(|_| DecodeError::Utf8)?;
+                    let held: Held = decode_serde(row)?;
+                    self.round = self.round.max(held.promised.round);
+                    self.acceptor.restore(name, held);
+                }
+                _ if key == VOTERS => {
+                    let voters: Voters = decode_serde(row)?;
+                    self.acceptor.learn(voters.version);
+                    self.voters = Some(voters);
+                }
+                _ => return Err(DecodeError::Bounds("a row of ballots")),
+            }
+        }
+        self.store = store;
+        Ok(medium == self.medium && sum == self.sum)
+    }
+
+    /// A new store: nothing was promised. Who the voters are stays known, as far as it can be read.
+    pub(in crate::engine) fn begin_anew(&mut self, rows: impl Iterator<Item = Vec<u8>>, life: &Incarnation) {
+        self.dirty = rows.map(|key| (key, None)).collect();
+        (self.store, self.sum, self.acceptor) = (StoreId(life.0), 0, Acceptor::default());
+        self.waiting.clear();
+        self.promises.clear();
+        if let Some(voters) = self.voters.take() {
+            self.keep_voters(voters);
+        }
+        self.keep_store();
+    }
+
+    fn keep_store(&mut self) {
+        self.dirty.insert(STORE.to_vec(), Some(encode_serde(&(self.store, self.medium, self.sum))));
+    }
+
+    fn keep(&mut self, key: Vec<u8>, before: Option<u64>, row: Vec<u8>) {
+        self.sum = self.sum.wrapping_sub(before.unwrap_or_default()).wrapping_add(hash(&key, &row));
+        self.dirty.insert(key, Some(row));
+        self.keep_store();
+    }
+
+    /// What a voter's answer rests on is to go to the disk. `before`: as it was.
+    pub(in crate::engine) fn keep_held(&mut self, register: &str, before: Option<&Held>) {
+        let Some(held) = self.acceptor.get(register) else { return };
+        let key = [&[REGISTER], register.as_bytes()].concat();
+        let before = before.map(|held| hash(&key, &encode_serde(held)));
+        let row = encode_serde(held);
+        self.keep(key, before, row);
+    }
+
+    /// Takes these voters for the ones that count.
+    pub(in crate::engine) fn keep_voters(&mut self, voters: Voters) {
+        let before = self.voters.as_ref().map(|before| hash(VOTERS, &encode_serde(before)));
+        self.acceptor.learn(voters.version);
+        let row = encode_serde(&voters);
+        self.voters = Some(voters);
+        self.keep(VOTERS.to_vec(), before, row);
+    }
+
+    /// An answer to be given once the disk has everything up to now.
+    pub(in crate::engine) fn answer_later(&mut self, to: NodeId, message: BallotMessage) {
+        if self.waiting.len() < WAITING_MAX {
+            self.waiting.push((to, message));
+        }
+    }
+
+    /// What the disk lacks, and the answers that wait for it.
+    pub(in crate::engine) fn take(&mut self, rows: &mut WriteBatch) -> Vec<Due> {
+        for (key, row) in std::mem::take(&mut self.dirty) {
+            match row {
+                Some(row) => rows.put(Tree::Ballots, key, row),
+                None => rows.remove(Tree::Ballots, key),
+            }
+        }
+        std::mem::take(&mut self.waiting)
+    }
+
+    pub fn voters(&self) -> Option<&Voters> {
+        self.voters.as_ref()
+    }
+
+    pub fn store(&self) -> StoreId {
+        self.store
+    }
+
+    pub fn acceptor(&self) -> &Acceptor {
+        &self.acceptor
+    }
+
+    pub fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    pub fn tally(&self) -> BallotTally {
+        self.tally
+    }
+
+    /// This node as a voter, if it is one.
+    pub fn is_voter(&self, node: &NodeId) -> bool {
+        let own = Voter { node: *node, store: self.store };
+        self.voters.as_ref().is_some_and(|voters| voters.has(&own))
+    }
+
+    /// When something here is due, µs.
+    pub(in crate::engine) fn due_us(&self) -> u64 {
+        self.running.values().map(|running| running.due_us).min().unwrap_or(u64::MAX)
+    }
+
+    pub(in crate::engine) fn keep_promise(&mut self, register: &Arc<str>, promise: Promise) {
+        if self.promises.len() >= PROMISES_MAX && !self.promises.contains_key(register) {
+            self.promises.pop_first();
+        }
+        self.promises.insert(register.clone(), promise);
+    }
+}
+
+fn hash(key: &[u8], row: &[u8]) -> u64 {
+    xxh3_64(&[&(key.len() as u64).to_le_bytes(), key, row].concat())
+}
+
+/// What came of one thing asked.
+pub type Outcome = Result<Told, AskError>;

@@ -1,0 +1,39 @@
+//! Ballots: one decision on one thing, also when the network splits. Single-decree, leaderless consensus for each register
+//! by a majority of the voters, after Rystsov, "CASPaxos: Replicated State Machines without logs" (2018).
+//!
+//! | | |
+//! |---|---|
+//! | [`number`] | which attempt comes before which |
+//! | [`voters`] | whose word counts, and how that changes |
+//! | [`acceptor`] | what one voter promised and accepted |
+//! | [`proposal`] | one attempt to change one register, from the first question to the decision |
+//! | [`ask`], [`lock`] | what may be asked of a register; one that one holder has at a time, with a lease and a fencing token |
+//! | [`booth`], [`message`] | what this node knows of all of it, on its disk and not; what nodes say to each other |
+//! | `driving`, [`transfer`] | how a replica asks, answers and tries again; how voters become others |
+//!
+//! The parts up to [`proposal`] and [`lock`] send, store and wait for nothing: the models in `tests/ballots` check these
+//! very types, exhaustively where they can.
+
+pub mod acceptor;
+pub mod ask;
+pub mod booth;
+mod driving;
+pub mod lock;
+pub mod message;
+pub mod number;
+pub mod proposal;
+pub mod transfer;
+pub mod voters;
+
+#[cfg(test)]
+mod tests;
+
+pub use acceptor::{Accepted, Acceptor, Answer, Question};
+pub use ask::{Ask, Told};
+pub use booth::{AskError, AskId, BallotTally, Booth, Due, Outcome};
+
+pub use lock::Lock;
+pub use message::BallotMessage;
+pub use number::Ballot;
+pub use proposal::{Applied, Change, Promise, Proposal, Step};
+pub use voters::{StoreId, Voter, Voters};
