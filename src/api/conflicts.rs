@@ -1,5 +1,7 @@
 //! `/v1/conflicts` and `/v1/ledger`: what does not go together, who settles it, and what was overruled.
 
+use std::time::Duration;
+
 use axum::http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -60,6 +62,9 @@ static BEFORE: Parameter = Parameter {
     takes: Takes::Integer { min: 0, max: u64::MAX },
     says: "Go on before this number: the `next` of the page before.",
 };
+
+/// A new policy is followed by the list within milliseconds, but for some hundred thousand conflicts.
+const JUDGED_WAIT: Duration = Duration::from_secs(1);
 
 const SETTLES: &[Kind] = &[Kind::NoSuchConflict, Kind::NotFound, Kind::NotSettled, Kind::DoesNotFit];
 
@@ -198,12 +203,14 @@ async fn list(ask: Ask) -> Outcome {
         after: ask.params.text(&AFTER).map(str::to_owned),
     };
     let limit = ask.params.integer(&LIMIT).unwrap_or(LIMIT_DEFAULT) as usize;
+    let behind = !ask.api.node.judged(JUDGED_WAIT).await;
     let (items, next) = ask.api.node.conflicts(&filter, limit);
-    Ok(answer(StatusCode::OK, &ask.clock, &json!({ "items": items, "next": next })))
+    Ok(answer(StatusCode::OK, &ask.clock, &json!({ "items": items, "next": next, "behind": behind })))
 }
 
 async fn read(ask: Ask) -> Outcome {
     let id = ask.name();
+    ask.api.node.judged(JUDGED_WAIT).await;
     let conflict = ask.api.node.conflict(id).ok_or_else(|| Problem::from(ask.api.node.missing_conflict(id)))?;
     Ok(answer(StatusCode::OK, &ask.clock, &json!(conflict)))
 }

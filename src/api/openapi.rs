@@ -333,8 +333,12 @@ fn schemas() -> Value {
         },
         "ConflictListing": {
             "type": "object",
-            "required": ["items", "next"],
-            "properties": { "items": { "type": "array", "items": named("Conflict") }, "next": { "type": ["string", "null"] } },
+            "required": ["items", "next", "behind"],
+            "properties": {
+                "items": { "type": "array", "items": named("Conflict") },
+                "next": { "type": ["string", "null"] },
+                "behind": { "type": "boolean", "description": "Documents are still judged by a new policy or schema: ask again." },
+            },
         },
         "Cluster": { "type": "object" },
         "Peers": { "type": "object", "required": ["peers"], "properties": { "peers": { "type": "array", "items": { "type": "object" } } } },

@@ -42,6 +42,8 @@ pub(super) struct Inner {
     pub asks: Asks,
     /// Moves whenever a waiter may have something to see: clocks, disks, reports, failures.
     pub progress: watch::Sender<u64>,
+    /// Whether documents wait to be judged anew: the list of conflicts is a moment behind what is read.
+    pub judging: watch::Sender<bool>,
     /// The highest own seq on this disk.
     pub durable: AtomicU64,
     /// What every member has, as of a moment ago.
@@ -85,6 +87,7 @@ impl Inner {
             asks: Asks::default(),
             ring: Ring::new(u32::from_le_bytes(*low)),
             progress: watch::channel(0).0,
+            judging: watch::channel(false).0,
             durable: AtomicU64::new(0),
             stable: RwLock::default(),
             blocked: Mutex::default(),
@@ -115,6 +118,8 @@ impl Inner {
         for output in outputs {
             self.carry_out(output, &replica);
         }
+        let is_behind = replica.conflicts().is_behind();
+        self.judging.send_if_modified(|judging| std::mem::replace(judging, is_behind) != is_behind);
         result
     }
 

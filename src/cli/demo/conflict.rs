@@ -1,7 +1,7 @@
 //! The demo's last act: one of the conflicts that the split left behind is listed, settled by a policy, found in the
 //! ledger, and its overruled value brought back.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -15,8 +15,6 @@ use crate::cli::view::short_digest;
 const FIELD: &str = "power_state";
 const RULE: &str = "a stop stands";
 const EQUAL_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often it is looked whether a list has followed.
-const LOOK: Duration = Duration::from_millis(10);
 
 /// Each step is taken at another node than the one before, since it makes no difference.
 pub async fn play(cluster: &LocalCluster) -> Result<Vec<Check>, Error> {
@@ -33,7 +31,7 @@ pub async fn play(cluster: &LocalCluster) -> Result<Vec<Check>, Error> {
     let path = "/v1/policies/demo";
     clients[ASH].send(reqwest::Method::PUT, path, Some(Body::json(policy)), &Terms::default()).await?;
     cluster.wait_equal(EQUAL_TIMEOUT).await?;
-    checks.push(decided_in_time(&clients, id).await?);
+    checks.push(decided(&list(&clients).await?, id));
 
     let (check, dot) = remembered(&clients[OAK]).await?;
     checks.push(check);
@@ -81,18 +79,6 @@ fn decided(listed: &[Value], id: &str) -> Check {
         conflict["id"] == id && conflict["value"] == "stopped" && by.starts_with("demo@") && by.ends_with(RULE)
     };
     check(claim, listed, holds)
-}
-
-/// What is read is settled at once; the list follows in a moment.
-async fn decided_in_time(clients: &[Client], id: &str) -> Result<Check, Error> {
-    let since = Instant::now();
-    loop {
-        let check = decided(&list(clients).await?, id);
-        if check.held || since.elapsed() > EQUAL_TIMEOUT {
-            return Ok(check);
-        }
-        tokio::time::sleep(LOOK).await;
-    }
 }
 
 /// What oak's ledger says of "paused", and its dot.

@@ -1,5 +1,7 @@
 //! What there is: the conflicts of now, and the ledger of values that stood beside others.
 
+use std::time::Duration;
+
 use serde_json::Value as Json;
 
 use super::super::handle::Node;
@@ -49,6 +51,13 @@ pub struct Rival {
 }
 
 impl Node {
+    /// Waits until the list of conflicts has followed what is read, at most for `wait`, and tells whether it has. A policy for
+    /// many documents is in force at once, and they are judged by it a portion at a time.
+    pub async fn judged(&self, wait: Duration) -> bool {
+        let mut judging = self.inner.judging.subscribe();
+        tokio::time::timeout(wait, judging.wait_for(|judging| !judging)).await.is_ok()
+    }
+
     /// Conflicts in the order of their ids, at most `limit`, and the id to go on after.
     pub fn conflicts(&self, filter: &ConflictFilter, limit: usize) -> (Vec<Conflict>, Option<String>) {
         let now_ms = self.now().wall_ms;
