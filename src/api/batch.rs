@@ -62,6 +62,7 @@ fn index_of(error: &WriteError) -> Option<usize> {
         | WriteError::Storage { .. }
         | WriteError::Busy { .. }
         | WriteError::NotReplicated { .. }
+        | WriteError::Decide(_)
         | WriteError::Clock(_)
         | WriteError::ShuttingDown => None,
     }

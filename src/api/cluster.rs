@@ -10,11 +10,15 @@ use serde_json::{Value, json};
 use super::docs::JSON;
 use super::operation::{Ask, Operation, Outcome, answer};
 use super::problem::{Kind, Problem};
+use super::query::{Parameter, Takes};
 use super::wire::Indexed;
 use crate::clock::NodeId;
+use crate::node::EvictError;
 
 /// Peers that can be blocked at once.
 const BLOCKED_MAX: usize = 1_000;
+static BY: Parameter =
+    Parameter { name: "by", takes: Takes::Text { bytes_max: 128 }, says: "Who does it, for the record." };
 const CHAOS: &str = "/v1/chaos/block";
 
 pub(super) static OPERATIONS: &[Operation] = &[
@@ -46,6 +50,30 @@ pub(super) static OPERATIONS: &[Operation] = &[
             let peers = |peers: Value| json!({ "peers": peers });
             Box::pin(async move { shown(&ask, serde_json::to_value(ask.api.node.peers()).map(peers)) })
         },
+    },
+    Operation {
+        method: Method::DELETE,
+        path: "/v1/peers/{id}",
+        id: "evictPeer",
+        says: "Takes a lost member out of the cluster, by a quorum: nobody waits for it any more. Should it come back, it takes \
+               over all there is as a newcomer does.",
+        parameters: &[&BY],
+        headers: &[],
+        accepts: &[],
+        gives: (JSON, "Evicted"),
+        session: false,
+        problems: &[
+            Kind::BadParameter,
+            Kind::NotFound,
+            Kind::NotLost,
+            Kind::Held,
+            Kind::NoQuorum,
+            Kind::Undecided,
+            Kind::Busy,
+            Kind::Storage,
+            Kind::ShuttingDown,
+        ],
+        handler: |ask| Box::pin(evict(ask)),
     },
     Operation {
         method: Method::POST,
@@ -92,6 +120,31 @@ fn shown(ask: &Ask, status: serde_json::Result<Value>) -> Outcome {
     let status =
         status.map_err(|error| Problem::new(Kind::Internal, format!("the status has no JSON form: {error}")))?;
     Ok(answer(StatusCode::OK, &ask.clock, &status))
+}
+
+async fn evict(mut ask: Ask) -> Outcome {
+    let member: NodeId = ask
+        .name()
+        .parse()
+        .map_err(|error: crate::clock::id::ParseIdError| Problem::new(Kind::BadParameter, error.to_string()))?;
+    let by = super::conflicts::by(ask.params.text(&BY).map(str::to_owned).as_ref())?.to_owned();
+    // Voters are waited for; others may work meanwhile.
+    ask.working = None;
+    ask.api.node.evict(member, &by).await?;
+    Ok(answer(StatusCode::OK, &ask.clock, &json!({ "evicted": member.to_string() })))
+}
+
+impl From<EvictError> for Problem {
+    fn from(error: EvictError) -> Self {
+        let said = error.to_string();
+        match error {
+            EvictError::NoSuchMember(_) => Self::new(Kind::NotFound, format!("{said}: GET /v1/cluster lists them")),
+            EvictError::Itself | EvictError::Gone(_) | EvictError::NotLost(_) => Self::new(Kind::NotLost, said),
+            EvictError::Address(error) => error.into(),
+            EvictError::Decide(error) => error.into(),
+            EvictError::Write(error) => error.into(),
+        }
+    }
 }
 
 async fn leave(ask: Ask) -> Outcome {

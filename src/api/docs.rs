@@ -5,18 +5,31 @@ use axum::response::Response;
 use serde_json::{Map, Value, json};
 
 use super::condition::{self, Condition, quoted};
-use super::operation::{Ask, Operation, Outcome, answer};
+use super::operation::{Ask, CONSISTENCY, Operation, Outcome, answer};
 use super::problem::{Kind, Problem};
 use super::query::{Parameter, Takes};
 use super::{advisor, policies, schemas, wire};
 use crate::document::address::{ID_BYTES_MAX, check_collection};
-use crate::node::{DocumentWrite, Durability, Missing, Shown, Token, WriteBody, WriteError};
+use crate::node::{Decision, DocumentWrite, Durability, Missing, Shown, Token, WriteBody, WriteError};
 
 pub(super) static DURABILITY: Parameter = Parameter {
     name: "durability",
     takes: Takes::Durability,
     says: "When the write is acknowledged: `memory`, `local` (default: on this node's disk, survives a power cut), or \
-           `replicas:N` (on the disks of N nodes, this one included).",
+           `replicas:N` (on the disks of N nodes, this one included). `quorum`: a majority of the voters decides it, which is \
+           for a patch of fields of the type `quorum`, and for no others.",
+};
+static TOKEN: Parameter = Parameter {
+    name: "token",
+    takes: Takes::Integer { min: 1, max: u64::MAX },
+    says: "With `durability=quorum`: the token under which the document's lock is held. While it is held, only writes under it \
+           are done.",
+};
+static READ_CONSISTENCY: Parameter = Parameter {
+    name: CONSISTENCY.name,
+    takes: Takes::OneOf(&["session", "local", "quorum"]),
+    says: "`session` (default) waits until this node has what the request's Folkmoot-Clock names; `local` answers with what is \
+           here; `quorum` first asks a majority of the voters what the fields of the type `quorum` are.",
 };
 pub(super) static UPSERT: Parameter = Parameter {
     name: "upsert",
@@ -55,13 +68,14 @@ pub(super) static OPERATIONS: &[Operation] = &[
         method: Method::GET,
         path: PATH,
         id: "readDocument",
-        says: "Reads a document as this node has it.",
-        parameters: &[],
+        says: "Reads a document as this node has it. `stale` names the fields of the type `quorum` that may be others by now, \
+               because this node reaches no quorum.",
+        parameters: &[&READ_CONSISTENCY],
         headers: &[IF_MATCH, IF_CHANGED],
         accepts: &[],
         gives: (JSON, "Document"),
         session: true,
-        problems: &[Kind::BadName, Kind::NotFound, Kind::PreconditionFailed],
+        problems: &[Kind::BadName, Kind::NotFound, Kind::PreconditionFailed, Kind::NoQuorum, Kind::Undecided],
         handler: |ask| Box::pin(read(ask)),
     },
     Operation {
@@ -83,12 +97,22 @@ pub(super) static OPERATIONS: &[Operation] = &[
         path: PATH,
         id: "patchDocument",
         says: "Changes fields of a document. Plain JSON is taken as a merge patch.",
-        parameters: &[&DURABILITY, &UPSERT],
+        parameters: &[&DURABILITY, &UPSERT, &TOKEN],
         headers: &[IF_MATCH, IF_NONE_MATCH],
         accepts: &[(OPS, "Ops"), (MERGE_PATCH, "Fields"), (JSON_PATCH, "JsonPatch"), (JSON, "Fields")],
         gives: (JSON, "Receipt"),
         session: true,
-        problems: &[Kind::NotFound, Kind::PatchConflict, Kind::Frozen, Kind::DoesNotFit],
+        problems: &[
+            Kind::NotFound,
+            Kind::PatchConflict,
+            Kind::Frozen,
+            Kind::DoesNotFit,
+            Kind::Held,
+            Kind::NotHolder,
+            Kind::NoQuorum,
+            Kind::Undecided,
+            Kind::Busy,
+        ],
         handler: |ask| Box::pin(patch(ask)),
     },
     Operation {
@@ -123,6 +147,9 @@ async fn read(ask: Ask) -> Outcome {
     let address = ask.address()?;
     let if_match = Condition::parse(&ask.headers, &header::IF_MATCH)?;
     let if_none_match = Condition::parse(&ask.headers, &header::IF_NONE_MATCH)?;
+    if ask.params.text(&READ_CONSISTENCY) == Some("quorum") {
+        ask.api.node.read_decided(&address).await?;
+    }
     let read = ask.api.node.read(&address);
     let clock = ask.clock_with(&read.token);
     let Some(shown) = read.document else {
@@ -190,7 +217,25 @@ async fn write(ask: Ask, body: WriteBody) -> Outcome {
     schemas::guard(&write)?;
     policies::guard(&ask.api.node, &write)?;
     advisor::guard(&write)?;
+    let token = ask.params.integer(&TOKEN);
+    if ask.params.durability(&DURABILITY) == Some(Durability::Quorum) {
+        return decide(ask, &write, token).await;
+    }
+    if token.is_some() {
+        return Err(Problem::new(Kind::BadParameter, "`token` goes with `durability=quorum`"));
+    }
     Ok(commit(ask, vec![write]).await?)
+}
+
+/// Has a quorum decide what the patch says.
+async fn decide(mut ask: Ask, write: &DocumentWrite, token: Option<u64>) -> Outcome {
+    // Voters are waited for; others may work meanwhile.
+    ask.working = None;
+    let decision = Decision { token, ..Decision::of_write(write)? };
+    let decided = ask.api.node.decide(&write.address, &decision).await?;
+    let receipt = ask.api.node.decided_receipt(&decided);
+    let clock = ask.clock_with(&receipt.token);
+    Ok(answer(StatusCode::OK, &clock, &wire::receipt(&receipt, &clock)))
 }
 
 /// Writes, and answers with the receipt.

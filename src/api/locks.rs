@@ -9,14 +9,24 @@ use serde_json::{Value, json};
 use super::docs::JSON;
 use super::operation::{Ask, Operation, Outcome, answer};
 use super::problem::{Kind, Problem};
+use super::query::{Parameter, Takes};
 use crate::engine::ballot::AskError;
-use crate::engine::ballot::lock::RequestId;
+use crate::engine::ballot::lock::{NAME_MAX, RequestId};
 use crate::node::{Grant, Lock, LockError, LockStatus};
 
 /// Longest wait of one request, ms: well under the time a request may take.
 const WAIT_MS_MAX: u64 = 30_000;
 const PATH: &str = "/v1/locks/{*id}";
 const PROBLEMS: &[Kind] = &[Kind::NoQuorum, Kind::Undecided, Kind::BadParameter];
+
+static AFTER: Parameter = Parameter {
+    name: "after",
+    takes: Takes::Text { bytes_max: NAME_MAX },
+    says: "Go on after this name: the `next` of the page before.",
+};
+static LIMIT: Parameter =
+    Parameter { name: "limit", takes: Takes::Integer { min: 1, max: 1_000 }, says: "Locks a page (default 100)." };
+const LIMIT_DEFAULT: u64 = 100;
 
 pub(super) static OPERATIONS: &[Operation] = &[
     Operation {
@@ -74,6 +84,20 @@ pub(super) static OPERATIONS: &[Operation] = &[
     },
     Operation {
         method: Method::GET,
+        path: "/v1/locks",
+        id: "listLocks",
+        says: "The locks that somebody holds, as this node accepted them as a voter, in order of their names. Nobody else is \
+               asked: one that is no voter lists none, and one that was away may be behind.",
+        parameters: &[&AFTER, &LIMIT],
+        headers: &[],
+        accepts: &[],
+        gives: (JSON, "Locks"),
+        session: false,
+        problems: &[],
+        handler: |ask| Box::pin(list(ask)),
+    },
+    Operation {
+        method: Method::GET,
         path: "/v1/voters",
         id: "readVoters",
         says: "Whose word counts, as this node knows it.",
@@ -84,6 +108,20 @@ pub(super) static OPERATIONS: &[Operation] = &[
         session: false,
         problems: &[],
         handler: |ask| Box::pin(voters(ask)),
+    },
+    Operation {
+        method: Method::POST,
+        path: "/v1/voters/recover",
+        id: "recoverVoters",
+        says: "Gives a majority of the voters up for lost: from now on this node decides alone, until others become voters. If \
+               the others are not lost, both sides decide.",
+        parameters: &[],
+        headers: &[],
+        accepts: &[(JSON, "VotersVersion")],
+        gives: (JSON, "Voters"),
+        session: false,
+        problems: &[Kind::NotLost],
+        handler: |ask| Box::pin(recover(ask)),
     },
     Operation {
         method: Method::GET,
@@ -134,6 +172,14 @@ pub(super) fn schemas() -> Value {
                 "lease_ms": { "type": ["integer", "null"] }, "waiting": { "type": "array", "items": text },
             },
         },
+        "Locks": {
+            "type": "object",
+            "required": ["items", "next", "is_voter"],
+            "properties": {
+                "items": { "type": "array", "items": { "$ref": "#/components/schemas/Lock" } },
+                "next": { "type": ["string", "null"] }, "is_voter": { "type": "boolean" },
+            },
+        },
         "Voters": {
             "type": "object",
             "required": ["version", "voters", "changing"],
@@ -143,6 +189,12 @@ pub(super) fn schemas() -> Value {
                 "changing": { "type": "boolean" }, "is_voter": { "type": "boolean" },
                 "quorum": { "type": "boolean", "description": "Whether this node reaches enough of them." },
             },
+        },
+        "VotersVersion": {
+            "type": "object",
+            "required": ["version"],
+            "additionalProperties": false,
+            "properties": { "version": { "type": "integer", "description": "Of the voters, as `GET /v1/voters` showed them." } },
         },
         "Ballots": {
             "type": "object",
@@ -215,6 +267,26 @@ async fn read(ask: Ask) -> Outcome {
     Ok(answer(StatusCode::OK, &ask.clock, &json!(status)))
 }
 
+async fn list(ask: Ask) -> Outcome {
+    let limit = ask.params.integer(&LIMIT).unwrap_or(LIMIT_DEFAULT) as usize;
+    let (items, next) = ask.api.node.locks_held(ask.params.text(&AFTER), limit);
+    let is_voter = ask.api.node.voters().is_voter;
+    Ok(answer(StatusCode::OK, &ask.clock, &json!({ "items": items, "next": next, "is_voter": is_voter })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VotersVersion {
+    version: u64,
+}
+
+async fn recover(ask: Ask) -> Outcome {
+    let VotersVersion { version } = ask.json()?;
+    let recovered = ask.api.node.recover_voters(version);
+    recovered.map_err(|error| Problem::new(Kind::NotLost, format!("{error}; nothing was changed")))?;
+    voters(ask).await
+}
+
 async fn voters(ask: Ask) -> Outcome {
     let status = ask.api.node.voters();
     let nodes: Vec<String> =
@@ -260,6 +332,7 @@ impl From<AskError> for Problem {
             AskError::NoQuorum { .. } | AskError::NoVoters => Kind::NoQuorum,
             AskError::Unknown => Kind::Undecided,
             AskError::Busy => Kind::Busy,
+            AskError::Unreadable => Kind::TooNew,
         };
         let problem = Self::new(kind, error.to_string());
         match error {

@@ -191,6 +191,7 @@ fn schemas() -> Value {
         } },
     });
     let inferred = json!({ "type": "array", "items": text, "description": "Fields no schema declares." });
+    let stale = json!({ "type": "array", "items": text, "description": "Fields that a quorum decides, where this node reaches none: they may be others by now." });
     let expired = json!({ "type": "boolean", "description": "Whether a field outlived its time to live; only where a field has one." });
     let op = json!({
         "type": "object",
@@ -251,7 +252,7 @@ fn schemas() -> Value {
             "required": ["collection", "id", "fields", "siblings", "clock"],
             "properties": {
                 "collection": text, "id": text, "fields": fields, "siblings": siblings, "clock": text,
-                "inferred": inferred, "expired": expired,
+                "inferred": inferred, "expired": expired, "stale": stale,
             },
         },
         "Listing": {
@@ -263,7 +264,7 @@ fn schemas() -> Value {
                     "required": ["id", "fields", "siblings", "etag"],
                     "properties": {
                         "id": text, "fields": fields, "siblings": siblings, "etag": text, "inferred": inferred,
-                        "expired": expired,
+                        "expired": expired, "stale": stale,
                     },
                 } },
                 "next": { "type": ["string", "null"], "description": "The last id given, when there are more." },
@@ -277,6 +278,7 @@ fn schemas() -> Value {
                 "dot": { "type": ["string", "null"], "description": "The write's last op; null when nothing changed." },
                 "clock": text,
                 "durability": { "type": "string", "description": "What was reached." },
+                "version": { "type": "integer", "description": "Of a quorum's decision: it grows with every one about the document." },
             },
         },
         "Ops": { "type": "array", "maxItems": 1000, "items": op },
@@ -342,6 +344,7 @@ fn schemas() -> Value {
         },
         "Cluster": { "type": "object" },
         "Peers": { "type": "object", "required": ["peers"], "properties": { "peers": { "type": "array", "items": { "type": "object" } } } },
+        "Evicted": { "type": "object", "properties": { "evicted": text } },
         "Left": { "type": "object", "properties": { "left": { "const": true }, "node": text } },
         "Block": {
             "type": "object",

@@ -133,7 +133,9 @@ impl Ask {
 impl Operation {
     pub fn all_parameters(&self) -> Vec<&'static Parameter> {
         let session: &[&'static Parameter] = if self.session { &[&CONSISTENCY, &WAIT_MS] } else { &[] };
-        [self.parameters, session].concat()
+        // One that knows more ways to be consistent says so itself.
+        let is_said = |parameter: &&&'static Parameter| self.parameters.iter().any(|said| said.name == parameter.name);
+        self.parameters.iter().chain(session.iter().filter(|parameter| !is_said(parameter))).copied().collect()
     }
 
     /// What takes a durability writes, and may fail as every write may.

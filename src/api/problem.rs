@@ -5,7 +5,9 @@ use axum::http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Map, Value, json};
 
 use crate::document::{AddressError, PlanError};
-use crate::node::{Behind, LeaveError, ParsePositionError, ParseTokenError, Token, WatchError, WriteError};
+use crate::node::{
+    Behind, DecideError, LeaveError, ParsePositionError, ParseTokenError, Token, WatchError, WriteError,
+};
 
 /// The media type of a problem.
 pub const MEDIA_TYPE: &str = "application/problem+json";
@@ -28,6 +30,7 @@ pub enum Kind {
     PatchConflict,
     Frozen,
     NotHolder,
+    NotLost,
     PositionExpired,
     PreconditionFailed,
     BodyTooLarge,
@@ -51,6 +54,7 @@ pub enum Kind {
     Storage,
     Busy,
     NoQuorum,
+    TooNew,
     Behind,
     ClockSkew,
     NotReady,
@@ -62,7 +66,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 46] = [
+    pub const ALL: [Kind; 48] = [
         Kind::BadRequest,
         Kind::BadParameter,
         Kind::BadJson,
@@ -78,6 +82,7 @@ impl Kind {
         Kind::PatchConflict,
         Kind::Frozen,
         Kind::NotHolder,
+        Kind::NotLost,
         Kind::PositionExpired,
         Kind::PreconditionFailed,
         Kind::BodyTooLarge,
@@ -101,6 +106,7 @@ impl Kind {
         Kind::Storage,
         Kind::Busy,
         Kind::NoQuorum,
+        Kind::TooNew,
         Kind::Behind,
         Kind::ClockSkew,
         Kind::NotReady,
@@ -129,6 +135,7 @@ impl Kind {
             Self::PatchConflict => ("patch-conflict", 409, "The patch does not apply to the document as it is"),
             Self::Frozen => ("frozen", 409, "The field is frozen until its conflict is settled"),
             Self::NotHolder => ("not-holder", 409, "The lock is not held under this token"),
+            Self::NotLost => ("not-lost", 409, "What would be given up is not lost"),
             Self::PositionExpired => ("position-expired", 410, "The watch cannot resume from this position"),
             Self::PreconditionFailed => ("precondition-failed", 412, "The document is not in the expected state"),
             Self::BodyTooLarge => ("body-too-large", 413, "The body or the document is too large"),
@@ -159,6 +166,7 @@ impl Kind {
             Self::NotReplicated => {
                 ("not-replicated", 504, "The write is kept here and not yet where it was asked to be")
             }
+            Self::TooNew => ("too-new", 503, "A later version of this program wrote it"),
             Self::Undecided => ("undecided", 504, "It is not known whether it was decided"),
             Self::TimedOut => ("timed-out", 504, "The request took too long"),
             Self::StorageFull => ("storage-full", 507, "The disk is full"),
@@ -312,6 +320,7 @@ impl From<WriteError> for Problem {
             WriteError::StorageFull { .. } => advised(Kind::StorageFull, "free some space; reads go on"),
             WriteError::Storage { .. } => advised(Kind::Storage, "see this node's log"),
             WriteError::Busy { .. } => advised(Kind::Busy, "ask again"),
+            WriteError::Decide(error) => error.into(),
             WriteError::NotReplicated { wanted, reached } => {
                 let advice = "it spreads when the peers are reachable: do not repeat an increment";
                 advised(Kind::NotReplicated, advice).with("wanted", wanted).with("reached", reached)
@@ -322,12 +331,36 @@ impl From<WriteError> for Problem {
     }
 }
 
+impl From<DecideError> for Problem {
+    fn from(error: DecideError) -> Self {
+        let said = error.to_string();
+        match error {
+            DecideError::NotFound(_) => Self::new(Kind::NotFound, format!("{said}; PUT creates it")),
+            DecideError::Field { field, .. } => Self::new(Kind::DoesNotFit, said).with("field", field),
+            DecideError::Differs { field, .. } => {
+                let advice = "read it with `consistency=quorum` and decide again";
+                Self::new(Kind::PatchConflict, format!("{said}; nothing was changed: {advice}")).with("field", field)
+            }
+            DecideError::Held { holder, token, .. } => {
+                let advice = "only writes under its token are done meanwhile";
+                Self::new(Kind::Held, format!("{said}; {advice}")).with("holder", holder).with("token", token)
+            }
+            DecideError::NotHolder { now, .. } => Self::new(Kind::NotHolder, said).with("token", now),
+            DecideError::TooLarge(_) => Self::new(Kind::BodyTooLarge, said),
+            DecideError::Invalid(_) => Self::new(Kind::BadParameter, said),
+            DecideError::Ask(error) => error.into(),
+            DecideError::ShuttingDown => Self::new(Kind::ShuttingDown, format!("{said}; ask another node")),
+        }
+    }
+}
+
 fn field_of(error: &PlanError) -> Option<&str> {
     match error {
         PlanError::Type { field, .. }
         | PlanError::Edit { field, .. }
         | PlanError::Count { field, .. }
         | PlanError::AlreadyWritten { field }
+        | PlanError::ByBallot { field }
         | PlanError::GrowOnly { field }
         | PlanError::TooLong { field, .. }
         | PlanError::TooDeep { field, .. }

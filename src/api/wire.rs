@@ -29,15 +29,18 @@ pub(super) fn item(id: &str, shown: Shown) -> Value {
 }
 
 /// What `id`, `fields` and `siblings` are everywhere. `expired` stands where a field has a time to live, `inferred` where
-/// a field is not declared.
+/// a field is not declared, `stale` where a quorum decides a field and is not reached.
 pub(super) fn content(id: &str, shown: Shown) -> Map<String, Value> {
-    let Shown { view, expired, .. } = shown;
+    let Shown { view, expired, stale, .. } = shown;
     let mut members = Map::new();
     members.insert("id".into(), id.into());
     members.insert("fields".into(), Value::Object(view.fields));
     members.insert("siblings".into(), json!(view.siblings));
     if expired || view.expires_at_ms.is_some() {
         members.insert("expired".into(), expired.into());
+    }
+    if !stale.is_empty() {
+        members.insert("stale".into(), stale.into());
     }
     if !view.inferred.is_empty() {
         members.insert("inferred".into(), view.inferred.into());
@@ -46,7 +49,12 @@ pub(super) fn content(id: &str, shown: Shown) -> Map<String, Value> {
 }
 
 pub(super) fn receipt(receipt: &Receipt, clock: &Token) -> Value {
-    json!(ReceiptWire { dot: receipt.dot.as_deref(), clock: clock.to_string(), durability: &receipt.durability })
+    json!(ReceiptWire {
+        dot: receipt.dot.as_deref(),
+        clock: clock.to_string(),
+        durability: &receipt.durability,
+        version: receipt.version
+    })
 }
 
 #[derive(Serialize)]
@@ -54,6 +62,9 @@ struct ReceiptWire<'a> {
     dot: Option<&'a str>,
     clock: String,
     durability: &'a str,
+    /// Of a quorum's decision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<u64>,
 }
 
 /// One change of `application/vnd.folkmoot.ops+json`.

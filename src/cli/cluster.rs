@@ -4,12 +4,13 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::interval;
 
+use crate::cli::client::{ApiArg, Body, Terms};
 use crate::cli::exit::Error;
 use crate::cli::output::Output;
 use crate::cli::processes::{LocalCluster, Plan, Process};
@@ -20,12 +21,17 @@ use crate::cli::view::{ClusterView, short_digest};
 /// The first founds the cluster, the others join it. One Ctrl-C stops them all; they also stop when this command is
 /// killed. Kill one of them and the others go on: it is told with its last words, and at the end with exit code 1. Data stays in --dir; started again there, the cluster goes on.
 #[derive(Debug, Clone, Args)]
-#[command(after_long_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_long_help = "\
 Examples:
   folkmoot cluster --nodes 3
   folkmoot cluster --nodes 5 --dir ./five --base-port 7200 --chaos
-  folkmoot --json cluster --nodes 3        one line of JSON with the nodes' URLs, then one per change")]
+  folkmoot --json cluster --nodes 3        one line of JSON with the nodes' URLs, then one per change"
+)]
 pub struct ClusterArgs {
+    #[command(subcommand)]
+    command: Option<ClusterCommand>,
     /// How many nodes
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=32))]
     nodes: u8,
@@ -43,7 +49,34 @@ pub struct ClusterArgs {
     chaos: bool,
 }
 
+#[derive(Debug, Clone, Subcommand)]
+enum ClusterCommand {
+    /// Give a majority of the voters up for lost, and have one node decide alone
+    ///
+    /// Only for voters that never come back: where they are alive behind a cut, both sides decide, and what quorums keep apart
+    /// is no longer kept apart. What they decided and this node does not know is forgotten. Tokens go on above all that was
+    /// ever given out. The audit records it.
+    Recover {
+        /// The version of the voters, as `folkmoot --json voters` shows it
+        #[arg(long, value_name = "N")]
+        version: u64,
+        #[command(flatten)]
+        api: ApiArg,
+    },
+}
+
+async fn recover(version: u64, api: ApiArg, output: Output) -> Result<(), Error> {
+    let client = api.client()?;
+    let body = Body::json(json!({ "version": version }));
+    let answer = client.send(reqwest::Method::POST, "/v1/voters/recover", Some(body), &Terms::default()).await?;
+    let voters: Value = client.parse(&answer)?;
+    output.either(&voters, || format!("this node decides alone, as of version {}", voters["version"]))
+}
+
 pub async fn cluster(args: ClusterArgs, output: Output) -> Result<(), Error> {
+    if let Some(ClusterCommand::Recover { version, api }) = args.command {
+        return recover(version, api, output).await;
+    }
     let (dir, _temporary) = directory(args.dir)?;
     let plan = Plan {
         names: (1..=args.nodes).map(|n| format!("node-{n}")).collect(),

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::cli::address::encode;
+use crate::cli::address::{encode, query};
 use crate::cli::client::{ApiArg, Body, Client, Terms};
 use crate::cli::conflicts::whoever;
 use crate::cli::exit::Error;
@@ -24,6 +24,7 @@ Examples:
   folkmoot lock renew vm/7 --token 5
   folkmoot lock release vm/7 --token 5
   folkmoot lock show vm/7
+  folkmoot lock ls
 
 Without a quorum nothing is changed, and the exit code is 7.")]
 pub struct LockArgs {
@@ -66,6 +67,11 @@ enum LockCommand {
         #[command(flatten)]
         api: ApiArg,
     },
+    /// List the locks that somebody holds, as this node knows them as a voter
+    Ls {
+        #[command(flatten)]
+        api: ApiArg,
+    },
     /// Say who has a lock and who waits for it
     Show {
         name: String,
@@ -96,13 +102,34 @@ pub async fn lock(args: LockArgs, output: Output) -> Result<(), Error> {
         }
         LockCommand::Show { name, api } => {
             let lock: Value = api.client()?.read(&path(&name)).await?;
-            output.either(&lock, || {
-                let holder = lock["holder"].as_str().map_or("nobody".to_owned(), |holder| holder.to_owned());
-                let waiting = lock["waiting"].as_array().map_or(0, Vec::len);
-                format!("{name}\t{holder}\ttoken {}\t{waiting} waiting", lock["token"])
-            })
+            output.either(&lock, || line(&lock))
+        }
+        LockCommand::Ls { api } => list(&api.client()?, output).await,
+    }
+}
+
+async fn list(client: &Client, output: Output) -> Result<(), Error> {
+    let mut after = None;
+    loop {
+        let page: Value = client.read(&format!("/v1/locks{}", query(&[("after", after)]))).await?;
+        if page["is_voter"] != true {
+            output.say("this node is no voter and knows of no locks: ask one of `folkmoot voters`");
+        }
+        for lock in page["items"].as_array().into_iter().flatten() {
+            if output.json { output.compact(lock)? } else { output.line(line(lock))? }
+        }
+        after = page["next"].as_str().map(str::to_owned);
+        if after.is_none() {
+            return Ok(());
         }
     }
+}
+
+fn line(lock: &Value) -> String {
+    let name = lock["name"].as_str().unwrap_or_default();
+    let holder = lock["holder"].as_str().unwrap_or("nobody");
+    let waiting = lock["waiting"].as_array().map_or(0, Vec::len);
+    format!("{name}\t{holder}\ttoken {}\t{waiting} waiting", lock["token"])
 }
 
 fn path(name: &str) -> String {

@@ -25,7 +25,7 @@ pub struct GetArgs {
     /// collection/id
     #[arg(value_name = "DOCUMENT")]
     address: Address,
-    /// How fresh: local, or session (with --clock)
+    /// How fresh: local, session (with --clock), or quorum (fields that a quorum decides are asked for)
     #[arg(long, value_name = "LEVEL")]
     consistency: Option<String>,
     /// The Folkmoot-Clock of an earlier answer; the node waits, at most 2 s, until it has seen all of it
@@ -60,6 +60,9 @@ pub async fn get(args: GetArgs, output: Output) -> Result<(), Error> {
         return output.compact(&document);
     }
     let document: Document = client.parse(&answer)?;
+    for field in document.rest.get("stale").and_then(Value::as_array).into_iter().flatten() {
+        output.say(format!("{field} may be another by now: this node reaches no quorum"));
+    }
     for (field, siblings) in &document.siblings {
         if let Some(values) = disagreeing(siblings) {
             output.say(format!("{field} was written concurrently: {}", values.join(", ")));

@@ -1,4 +1,4 @@
-//! `status`, `peers ls`, `leave`: the cluster as one node sees it.
+//! `status`, `peers`, `leave`: the cluster as one node sees it.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -6,7 +6,9 @@ use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
+use crate::cli::address::{encode, query};
 use crate::cli::client::ApiArg;
+use crate::cli::conflicts::whoever;
 use crate::cli::exit::Error;
 use crate::cli::output::Output;
 use crate::cli::traffic::bytes;
@@ -100,10 +102,38 @@ enum PeersCommand {
         #[command(flatten)]
         api: ApiArg,
     },
+    /// Take a lost member out of the cluster, by a quorum: nobody waits for it any more
+    Evict {
+        /// Its node id
+        node: String,
+        /// Do it; without this, only say what would happen
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        api: ApiArg,
+    },
 }
 
 pub async fn peers(args: PeersArgs, output: Output) -> Result<(), Error> {
-    let PeersCommand::Ls { api } = args.command;
+    match args.command {
+        PeersCommand::Ls { api } => list_peers(api, output).await,
+        PeersCommand::Evict { node, yes: false, .. } => {
+            output.say(format!(
+                "{node} would be taken out of the cluster: nobody waits for it any more, and should it come back, what only it has is \
+                 taken over and what was removed meanwhile stays removed. Add --yes to do it"
+            ));
+            Ok(())
+        }
+        PeersCommand::Evict { node, yes: true, api } => {
+            let client = api.client()?;
+            let path = format!("/v1/peers/{}{}", encode(&node, false), query(&[("by", Some(whoever(None)))]));
+            let evicted: Value = client.parse(&client.delete(&path).await?)?;
+            output.either(&evicted, || format!("{node} is no member any more"))
+        }
+    }
+}
+
+async fn list_peers(api: ApiArg, output: Output) -> Result<(), Error> {
     let client = api.client()?;
     let answer = client.get("/v1/peers").await?;
     if output.json {

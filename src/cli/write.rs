@@ -13,8 +13,8 @@ use crate::cli::output::Output;
 /// What all writes take.
 #[derive(Debug, Clone, Default, Args)]
 pub struct WriteArgs {
-    /// Wait until the write is: in memory here, local (on this disk, the default), or on N disks
-    #[arg(long, value_name = "memory|local|replicas:N", value_parser = durability)]
+    /// Wait until the write is: in memory here, local (on this disk, the default), on N disks, or decided by a quorum
+    #[arg(long, value_name = "memory|local|replicas:N|quorum", value_parser = durability)]
     durability: Option<String>,
     /// Write only if the document's ETag is still this one (exit code 5 if not)
     #[arg(long, value_name = "ETAG")]
@@ -49,6 +49,7 @@ pub struct PutArgs {
 Examples:
   folkmoot patch vms/vm-1 '{\"status\":\"idle\",\"note\":null}'          merge patch (RFC 7396): null removes
   folkmoot patch vms/vm-1 --json-patch '[{\"op\":\"replace\",\"path\":\"/status\",\"value\":\"idle\"}]'
+  folkmoot patch vms/vm-1 '{\"host\":\"ash\"}' --durability quorum --token 7      fields that a quorum decides
   folkmoot patch vms/vm-1 --ops '[{\"field\":\"restarts\",\"incr\":1},{\"field\":\"labels\",\"add\":\"gpu\"}]'")]
 pub struct PatchArgs {
     /// collection/id
@@ -65,6 +66,9 @@ pub struct PatchArgs {
     /// Create the document when it is missing (else exit code 4)
     #[arg(long)]
     upsert: bool,
+    /// With --durability quorum: the token under which the document's lock is held
+    #[arg(long)]
+    token: Option<u64>,
     #[command(flatten)]
     write: WriteArgs,
 }
@@ -134,7 +138,7 @@ pub struct RmArgs {
 
 pub async fn put(args: PutArgs, output: Output) -> Result<(), Error> {
     let fields = input::fields(&args.fields)?;
-    send(Method::PUT, &args.address, Some(Body::json(Value::Object(fields))), false, args.write, output).await
+    send(Method::PUT, &args.address, Some(Body::json(Value::Object(fields))), &[], args.write, output).await
 }
 
 pub async fn patch(args: PatchArgs, output: Output) -> Result<(), Error> {
@@ -143,26 +147,33 @@ pub async fn patch(args: PatchArgs, output: Output) -> Result<(), Error> {
         (_, true) => Body::operations(Value::Array(input::operations(&args.patch)?)),
         _ => Body::merge_patch(Value::Object(input::fields(&args.patch)?)),
     };
-    send(Method::PATCH, &args.address, Some(body), args.upsert, args.write, output).await
+    let query =
+        [("upsert", args.upsert.then(|| String::from("true"))), ("token", args.token.map(|token| token.to_string()))];
+    send(Method::PATCH, &args.address, Some(body), &query, args.write, output).await
 }
 
 pub async fn del(args: DelArgs, output: Output) -> Result<(), Error> {
-    send(Method::DELETE, &args.address, None, false, args.write, output).await
+    send(Method::DELETE, &args.address, None, &[], args.write, output).await
 }
 
 pub async fn incr(args: IncrArgs, output: Output) -> Result<(), Error> {
     let operations = json!([{ "field": args.field, "incr": args.by }]);
-    send(Method::PATCH, &args.address, Some(Body::operations(operations)), true, args.write, output).await
+    send(Method::PATCH, &args.address, Some(Body::operations(operations)), &[upserts()], args.write, output).await
 }
 
 pub async fn add(args: AddArgs, output: Output) -> Result<(), Error> {
     let operations = on_elements("add", &args.field, &args.elements);
-    send(Method::PATCH, &args.address, Some(Body::operations(operations)), true, args.write, output).await
+    send(Method::PATCH, &args.address, Some(Body::operations(operations)), &[upserts()], args.write, output).await
 }
 
 pub async fn rm(args: RmArgs, output: Output) -> Result<(), Error> {
     let operations = on_elements("remove", &args.field, &args.elements);
-    send(Method::PATCH, &args.address, Some(Body::operations(operations)), false, args.write, output).await
+    send(Method::PATCH, &args.address, Some(Body::operations(operations)), &[], args.write, output).await
+}
+
+/// What creates a document that is missing.
+fn upserts() -> (&'static str, Option<String>) {
+    ("upsert", Some(String::from("true")))
 }
 
 fn on_elements(verb: &str, field: &str, elements: &[String]) -> Value {
@@ -174,12 +185,12 @@ async fn send(
     method: Method,
     address: &Address,
     body: Option<Body>,
-    upsert: bool,
+    query: &[(&str, Option<String>)],
     write: WriteArgs,
     output: Output,
 ) -> Result<(), Error> {
     let client = write.api.client()?;
-    let query = address::query(&[("upsert", upsert.then(|| String::from("true"))), ("durability", write.durability)]);
+    let query = address::query(&[query, &[("durability", write.durability)]].concat());
     let terms = Terms { clock: write.clock, if_match: write.if_match };
     let answer = client.send(method, &format!("{}{query}", address.path()), body, &terms).await?;
     let receipt: Value = client.parse(&answer)?;
@@ -192,6 +203,9 @@ fn describe(receipt: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
+    if let Some(version) = receipt["version"].as_u64() {
+        return format!("decided by a quorum, version {version}");
+    }
     match receipt["dot"].is_null() {
         true => String::from("nothing to write: the document already says so"),
         false => format!("{} {}", text("dot"), text("durability")),
@@ -200,9 +214,9 @@ fn describe(receipt: &Value) -> String {
 
 fn durability(text: &str) -> Result<String, String> {
     let replicas = text.strip_prefix("replicas:").and_then(|n| n.parse::<u32>().ok());
-    match matches!(text, "memory" | "local") || replicas.is_some_and(|n| n > 0) {
+    match matches!(text, "memory" | "local" | "quorum") || replicas.is_some_and(|n| n > 0) {
         true => Ok(text.to_owned()),
-        false => Err(String::from("choose memory, local, or replicas:N with N of 1 or more")),
+        false => Err(String::from("choose memory, local, replicas:N with N of 1 or more, or quorum")),
     }
 }
 
@@ -226,5 +240,7 @@ mod tests {
     fn a_receipt_without_a_dot_wrote_nothing() {
         assert!(describe(&json!({ "dot": null })).starts_with("nothing to write"));
         assert_eq!(describe(&json!({ "dot": "a:1", "durability": "local" })), "a:1 local");
+        let decided = json!({ "dot": null, "durability": "quorum", "version": 4 });
+        assert_eq!(describe(&decided), "decided by a quorum, version 4");
     }
 }

@@ -207,6 +207,25 @@ impl Judge {
         }
     }
 
+    /// What a voter would have become of a contested register: what the fallbacks of the vote make of it, in turn, and the
+    /// last writer's value where there are none. `None`: they leave it to somebody, or cannot.
+    pub fn nominate(&self, document: &str, register: &str, view: &DocumentView, in_force: InForce<'_>) -> Option<Json> {
+        if !view.siblings.contains_key(register) {
+            return None;
+        }
+        let holds = |value: &Json| self.keeps_invariants(document, view, register, value, in_force.spent);
+        let case = self.case(document, register, view, &holds, in_force);
+        let unprepared = Prepared::default();
+        let declared = self.prepared.get(self.declared(register).1).unwrap_or(&unprepared);
+        let (choice, _) = in_force.policies.choose(&case, case.asks.score);
+        let prepared = choice.map_or(declared, |choice| choice.prepared);
+        let fallbacks = prepared.settings.fallback.iter().copied();
+        match fallbacks.clone().next() {
+            None => resolve_with(&case, Resolver::LastWriter, prepared).value().cloned(),
+            Some(_) => fallbacks.filter_map(|resolver| resolve_with(&case, resolver, prepared).value().cloned()).next(),
+        }
+    }
+
     /// Whether any rule is about one document alone.
     pub fn has_rules_within(&self) -> bool {
         self.rules.iter().any(|ready| ready.rule.over.is_none() && ready.rule.check.is_some())
@@ -280,6 +299,16 @@ fn with(fields: &Map<String, Json>, register: &str, value: &Json) -> Map<String,
     let mut fields = fields.clone();
     put(&mut fields, register, value.clone());
     fields
+}
+
+/// The field a register is, or the map and the key.
+pub fn place(fields: &Map<String, Json>, register: &str) -> (String, Option<String>) {
+    if fields.contains_key(register) {
+        return (register.to_owned(), None);
+    }
+    let splits = register.match_indices('.').map(|(at, _)| (&register[..at], &register[at + 1..]));
+    let found = splits.into_iter().find(|(field, _)| fields.get(*field).is_some_and(Json::is_object));
+    found.map_or((register.to_owned(), None), |(field, key)| (field.to_owned(), Some(key.to_owned())))
 }
 
 /// Sets a field, or one key of a map.

@@ -23,15 +23,16 @@ pub enum FieldKind {
     Text = 13,
     Json = 14,
     Contested = 15,
-    // 16 is kept for `quorum`, which is written by ballot only.
+    /// Written by ballot only.
+    Quorum = 16,
 }
 
 use FieldKind::*;
 
 impl FieldKind {
     /// Every kind a schema can declare, by number.
-    pub const DECLARABLE: [FieldKind; 14] =
-        [GCounter, PnCounter, GSet, OrSet, Flag, Max, Min, Lww, Fww, Mv, Map, Text, Json, Contested];
+    pub const DECLARABLE: [FieldKind; 15] =
+        [GCounter, PnCounter, GSet, OrSet, Flag, Max, Min, Lww, Fww, Mv, Map, Text, Json, Contested, Quorum];
 
     pub fn tag(self) -> u8 {
         self as u8
@@ -41,7 +42,7 @@ impl FieldKind {
     pub fn from_tag(tag: u8) -> Option<Self> {
         match tag {
             1 => Some(Existence),
-            2..=15 => Some(Self::DECLARABLE[tag as usize - 2]),
+            2..=16 => Some(Self::DECLARABLE[tag as usize - 2]),
             _ => None,
         }
     }
@@ -63,6 +64,7 @@ impl FieldKind {
             Text => "text",
             Json => "json",
             Contested => "contested",
+            Quorum => "quorum",
         }
     }
 
@@ -76,7 +78,7 @@ impl FieldKind {
 
     /// Whether the keys of a map can be of this kind: those whose state is one small cell.
     pub fn fits_map(self) -> bool {
-        !matches!(self, Existence | GSet | OrSet | Map | Text | Json)
+        !matches!(self, Existence | GSet | OrSet | Map | Text | Json | Quorum)
     }
 }
 
@@ -115,7 +117,7 @@ mod tests {
             assert_eq!(kind.name().parse(), Ok(kind));
         }
         assert_eq!(FieldKind::from_tag(1), Some(Existence));
-        assert_eq!([0, 16, 255].map(FieldKind::from_tag), [None; 3]);
+        assert_eq!([0, 17, 255].map(FieldKind::from_tag), [None; 3]);
     }
 
     #[test]
@@ -128,6 +130,6 @@ mod tests {
     #[test]
     fn the_numbers_are_fixed() {
         let numbers = FieldKind::DECLARABLE.map(FieldKind::tag);
-        assert_eq!(numbers, [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+        assert_eq!(numbers, [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
     }
 }

@@ -22,7 +22,7 @@ use super::extreme::End;
 use super::kind::FieldKind;
 use super::live::{Change, Live, State};
 use super::register::Resolver;
-use super::{Overflow, Value, extreme, flag, map, register, set, text};
+use super::{Overflow, Value, extreme, flag, map, quorum, register, set, text};
 use crate::clock::{Clock, Dot, HybridTime, Incarnation, NodeId, ReplicaId, Slot};
 
 const REPLICAS: u32 = 4;
@@ -345,6 +345,15 @@ fn kind_under_test(name: FieldKind) -> Kind {
                 }
             },
             read: |node| read_register(node, Resolver::FirstWriter),
+        },
+        // One decision is one value, whoever writes it down.
+        Quorum => Kind {
+            plan: |node, _, wish| {
+                let value = [wish.n];
+                let decided = quorum::Decided { version: wish.n.into(), value: (wish.n % 3 > 0).then_some(&value) };
+                one(quorum::publish(&node.state(b""), &decided))
+            },
+            read: |node| json!(quorum::latest(&node.state(b"").live).map(|decided| decided.version)),
         },
         Lww => Kind { plan: plan_register, read: |node| read_register(node, Resolver::LastWriter) },
         Mv => Kind { plan: plan_register, read: |node| read_register(node, Resolver::KeepAll) },

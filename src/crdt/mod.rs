@@ -19,6 +19,7 @@ pub mod kind;
 mod laws;
 pub mod live;
 pub mod map;
+pub mod quorum;
 pub mod register;
 pub mod set;
 pub mod text;

@@ -51,6 +51,11 @@ pub struct FieldPlan<'p> {
 
 impl FieldPlan<'_> {
     pub fn set(&mut self, seen: &[Seen<'_>], value: &Json, intent: Intent) -> Result<(), PlanError> {
+        if self.is_decided(seen) {
+            // What was read and is sent back as it is changes nothing.
+            let same = reading::read(seen, &Field::of(FieldKind::Quorum)).as_ref() == Some(value);
+            return if same && intent != Intent::Edit { Ok(()) } else { Err(self.by_ballot()) };
+        }
         let field = self.declared.unwrap_or_else(|| self.inferred(in_use(seen, None), value));
         self.check_value(&field, value)?;
         let counts_on = field.kind == FieldKind::PnCounter && base(seen).is_some();
@@ -65,12 +70,26 @@ impl FieldPlan<'_> {
         }
     }
 
-    pub fn unset(&mut self, seen: &[Seen<'_>]) -> Result<(), PlanError> {
+    pub fn unset(&mut self, seen: &[Seen<'_>], intent: Intent) -> Result<(), PlanError> {
+        if self.is_decided(seen) {
+            // A whole document that does not name it leaves it as it was decided.
+            let is_none = reading::read(seen, &Field::of(FieldKind::Quorum)).is_none();
+            return if is_none || intent == Intent::Make { Ok(()) } else { Err(self.by_ballot()) };
+        }
         if in_use(seen, self.declared.as_ref()).is_some_and(|used| used.kind == FieldKind::GSet) {
             return Err(PlanError::GrowOnly { field: self.path() });
         }
         self.remove_cells(seen.iter());
         Ok(())
+    }
+
+    /// Whether ballots decide it: it is declared so, or was, and nothing else is declared.
+    fn is_decided(&self, seen: &[Seen<'_>]) -> bool {
+        self.declared.or_else(|| in_use(seen, None)).is_some_and(|used| used.kind == FieldKind::Quorum)
+    }
+
+    fn by_ballot(&self) -> PlanError {
+        PlanError::ByBallot { field: self.path() }
     }
 
     pub fn increment(&mut self, seen: &[Seen<'_>], by: i64) -> Result<(), PlanError> {
@@ -151,7 +170,7 @@ impl FieldPlan<'_> {
     pub fn unset_key(&mut self, document: &Document, key: &str) -> Result<(), PlanError> {
         let map = self.map(document, "unset key")?;
         let seen = self.key_cells(document, key);
-        self.at_key(&map, key)?.unset(&seen)
+        self.at_key(&map, key)?.unset(&seen, Intent::Edit)
     }
 
     pub fn increment_key(&mut self, document: &Document, key: &str, by: i64) -> Result<(), PlanError> {
@@ -245,7 +264,7 @@ impl FieldPlan<'_> {
             }
         }
         for (key, seen) in present {
-            self.at_key(field, key)?.unset(&seen)?;
+            self.at_key(field, key)?.unset(&seen, intent)?;
         }
         Ok(())
     }

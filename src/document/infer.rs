@@ -30,7 +30,7 @@ pub fn fits(kind: FieldKind, json: &Json) -> bool {
         Max | Min => is_scalar(json) && !json.is_null(),
         Map => json.is_object(),
         Text => json.is_string(),
-        Lww | Fww | Mv | Json => true,
+        Lww | Fww | Mv | Json | Quorum => true,
         Contested => infer(json) == Contested,
     }
 }
@@ -46,7 +46,7 @@ pub fn expected(kind: FieldKind) -> &'static str {
         Max | Min => "a number, a string or a boolean",
         Map => "an object",
         Text => "a string",
-        Existence | Lww | Fww | Mv | Json | Contested => "any JSON",
+        Existence | Lww | Fww | Mv | Json | Contested | Quorum => "any JSON",
     }
 }
 

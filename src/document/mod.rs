@@ -4,7 +4,7 @@
 //! two. Start with [`cell`], then [`page`] (many cells in one allocation), then [`packed`] (many pages, one document).
 //!
 //! What the cells mean is said by a [`schema`], or inferred ([`infer`]). A [`plan`](plan::plan) turns a wished write into
-//! ops, `field` by field; a [`view`] reads a document back, by the rules in `reading`. `stories` tells both by example.
+//! ops, `field` by field; [`decided`] does so for what a quorum decided; a [`view`] reads a document back, by the rules in `reading`. `stories` tells both by example.
 //!
 //! Nothing here knows which dots are covered, or who is connected.
 
@@ -13,6 +13,7 @@ pub mod batch;
 pub mod builtin;
 pub mod cell;
 pub mod codec;
+pub mod decided;
 mod field;
 pub mod infer;
 pub mod packed;

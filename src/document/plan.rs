@@ -115,6 +115,10 @@ pub enum PlanError {
     Count { field: String, cause: CountError },
     #[error("field `{field}` is written once (fww) and already holds a value: leave it as it is, or unset it first")]
     AlreadyWritten { field: String },
+    #[error(
+        "field `{field}` is of type quorum: a majority of the voters decides it. Write it by a patch of such fields alone, with `durability=quorum`"
+    )]
+    ByBallot { field: String },
     #[error("field `{field}` is a gset: its elements cannot be removed; declare it as an orset to remove some")]
     GrowOnly { field: String },
     #[error(
@@ -247,7 +251,7 @@ impl<'a> Planner<'a> {
             }
             self.field(name, out).set(&seen, value, intent)?;
         }
-        present.into_iter().try_for_each(|(name, seen)| self.field(name, out).unset(&seen))
+        present.into_iter().try_for_each(|(name, seen)| self.field(name, out).unset(&seen, intent))
     }
 
     fn reads_as(self, name: &str, seen: &[Seen<'_>], value: &Json) -> bool {
@@ -285,7 +289,7 @@ impl<'a> Planner<'a> {
             || document.cells_of(name).filter_map(|cell| see(cell, roster).map(|(_, seen)| seen)).collect::<Vec<_>>();
         match edit {
             Edit::Set { value, .. } => field.set(&seen(), value, Intent::Edit),
-            Edit::Unset { .. } => field.unset(&seen()),
+            Edit::Unset { .. } => field.unset(&seen(), Intent::Edit),
             Edit::Incr { by, .. } => field.increment(&seen(), *by),
             Edit::Splice { at, delete, insert, .. } => field.splice(&seen(), *at, *delete, insert),
             Edit::Add { value, .. } => field.add(document, value),

@@ -16,7 +16,7 @@ use crate::crdt::counter::{self, Counter};
 use crate::crdt::extreme::{self, End};
 use crate::crdt::register::{self, Resolver};
 use crate::crdt::value::integer_to_json;
-use crate::crdt::{FieldKind, Live, State, Value, flag, json, map, text};
+use crate::crdt::{FieldKind, Live, State, Value, flag, json, map, quorum, text};
 
 /// A cell of a known kind, with the part of its name that the kind defines.
 #[derive(Clone, Debug)]
@@ -128,6 +128,9 @@ fn read_cell(seen: &[Seen<'_>], field: &Field) -> Option<Json> {
         FieldKind::Contested => settled(live, field.resolver),
         FieldKind::Text => text::read(live).map(Json::from),
         FieldKind::Json => json::read(live),
+        FieldKind::Quorum => {
+            quorum::latest(live)?.value.and_then(|value| Value::decode(value).ok()).map(Value::into_json)
+        }
         FieldKind::Existence | FieldKind::GSet | FieldKind::OrSet | FieldKind::Map => None,
     }
 }

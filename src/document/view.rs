@@ -22,6 +22,9 @@ pub struct DocumentView {
     pub siblings: BTreeMap<String, Vec<Sibling>>,
     /// Fields that are not declared, in order.
     pub inferred: Vec<String>,
+    /// Fields that a quorum decides.
+    #[serde(skip)]
+    pub decided: Vec<String>,
     /// When the first field with a time to live runs out, in milliseconds since the Unix epoch.
     pub expires_at_ms: Option<u64>,
 }
@@ -62,6 +65,9 @@ impl DocumentView {
         let Some(used) = in_use(seen, declared) else { return };
         let Some(value) = reading::read(seen, &used) else { return };
         self.fields.insert(name.to_owned(), value);
+        if used.kind == FieldKind::Quorum {
+            self.decided.push(name.to_owned());
+        }
         if declared.is_none() {
             self.inferred.push(name.to_owned());
         }

@@ -22,11 +22,9 @@ pub const ESCALATED: &str = "escalated";
 
 impl Replica {
     /// Writes down what is done about conflicts that waited for too long.
-    pub fn escalate_if_due(&mut self, now: Now) {
+    pub(super) fn escalate_if_due(&mut self, now: Now) {
         let due = self.escalations_due(now);
-        if now.mono_ms() >= self.conflicts.escalated_ms + LOOK_MS {
-            self.conflicts.escalated_ms = now.mono_ms();
-        }
+        self.note_escalations(now);
         let doing = |conflict: Conflict| {
             let fields = json!({
                 "status": ESCALATED, "to": conflict.escalate?.to.name(), "document": conflict.document,
@@ -42,8 +40,15 @@ impl Replica {
         }
     }
 
+    /// They were looked for, and need not be for a while.
+    pub(super) fn note_escalations(&mut self, now: Now) {
+        if now.mono_ms() >= self.conflicts.escalated_ms + LOOK_MS {
+            self.conflicts.escalated_ms = now.mono_ms();
+        }
+    }
+
     /// The conflicts that waited for too long, if it is this node's to say so, now.
-    pub fn escalations_due(&self, now: Now) -> Vec<Conflict> {
+    pub(super) fn escalations_due(&self, now: Now) -> Vec<Conflict> {
         // Only policies escalate: without any, no list of conflicts is gone through every second.
         if now.mono_ms() < self.conflicts.escalated_ms + LOOK_MS || self.schemas.policies.is_empty() {
             return Vec::new();

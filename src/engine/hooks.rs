@@ -114,5 +114,6 @@ mutants! {
     VoteCountedTwice, "vote-counted-twice", "one voter's word counts for two";
     MinorityDecides, "minority-decides", "a voter decides alone";
     VoterChangeForgotten, "voter-change-forgotten", "new voters count before they accepted what the old ones decided";
+    TokenNotChecked, "token-not-checked", "a write is decided about a document whoever holds its lock";
     RestoredDotsClaimed, "restored-dots-claimed", "a start claims one dot more of its last replica than its disk holds";
 }

@@ -174,6 +174,10 @@ const SUMS: u8 = 17;
 const BALLOT: u8 = 18;
 
 impl Message<'_> {
+    pub fn is_ballot(bytes: &[u8]) -> bool {
+        bytes.get(1) == Some(&BALLOT)
+    }
+
     /// What kind of message these bytes are, for people and for counting.
     pub fn kind(bytes: &[u8]) -> &'static str {
         match bytes.get(1) {

@@ -14,6 +14,8 @@
 //! | [`member`], [`schemas`] | what the engine itself reads in documents |
 //! | [`conflicts`], [`escalation`] | what does not go together, kept in step with the state; the ledger; what waits too long |
 //! | [`audit`] | what was found and decided, as a chain of records; its anchors |
+//! | [`ballot`] | one decision on one thing, by a majority of the voters |
+//! | [`own`] | what a node writes by itself |
 //! | [`removal`] | what may be forgotten |
 //! | [`persistence`], [`rows`], [`persist`] | what a disk is asked to keep |
 //! | [`keys`], [`alarm`], [`limits`] | signatures, findings, bounds |
@@ -41,6 +43,7 @@ pub mod live;
 pub mod member;
 pub mod message;
 pub mod outgoing;
+pub mod own;
 pub mod peer;
 pub mod persist;
 pub mod persistence;

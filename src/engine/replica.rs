@@ -200,6 +200,7 @@ impl Replica {
             replica.adopt(cluster);
             replica.found_voters();
         }
+        replica.look_after_all(now);
         replica.grow_tree();
         replica.settle(now);
         replica
@@ -269,8 +270,8 @@ impl Replica {
 
     fn on_tick(&mut self, now: Now) {
         // What this node writes by itself hangs on what it knew before this tick, not on what the tick finds out.
-        self.escalate_if_due(now);
-        self.publish_anchor_if_due(now);
+        self.own_writes(now).iter().for_each(|own| self.write_own(own, now));
+        self.note_escalations(now);
         self.check_pulls(now);
         self.expire_serves(now);
         self.check_if_due(now);

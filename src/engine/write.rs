@@ -42,6 +42,16 @@ impl Replica {
         if planned.is_empty() {
             return Ok(Written { seq: None });
         }
+        let seq = self.commit(&planned, now)?;
+        if prompt {
+            self.group.set_prompt();
+        }
+        self.settle(now);
+        Ok(Written { seq: Some(seq) })
+    }
+
+    /// Stamps, applies and sends out what was planned, as one transaction; gives the seq of its last op.
+    pub(super) fn commit(&mut self, planned: &[(&Address, PlannedOp)], now: Now) -> Result<u64, WriteError> {
         let op_bytes = |(address, op): &(&Address, PlannedOp)| {
             let value = op.value.as_ref().map_or(0, Vec::len);
             address.as_str().len() + op.key.len() + value + 16 + op.supersedes.len() * 60
@@ -54,12 +64,7 @@ impl Replica {
         if !self.group.has_room_for(planned.len(), self.config.limits.group_bytes) {
             self.flush_group(now);
         }
-        let seq = self.apply_own(&planned, at, now);
-        if prompt {
-            self.group.set_prompt();
-        }
-        self.settle(now);
-        Ok(Written { seq: Some(seq) })
+        Ok(self.apply_own(planned, at, now))
     }
 
     fn apply_own(&mut self, planned: &[(&Address, PlannedOp)], at: HybridTime, now: Now) -> u64 {
@@ -118,7 +123,7 @@ impl Replica {
     /// A write of a document that exists builds on its creation: it names the creation's dots too, so that no node
     /// applies the one without the other (rule R1). They lie in another cell, so naming them supersedes nothing. A node
     /// that saw an increment before the document it counts in would take the document for a new one, and begin it anew.
-    fn build_on_existence(&self, document: &Document, supersedes: &mut Vec<Dot>) {
+    pub(super) fn build_on_existence(&self, document: &Document, supersedes: &mut Vec<Dot>) {
         if self.config.hooks.planted(Mutant::CreationNotAwaited) {
             return;
         }

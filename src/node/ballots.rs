@@ -7,7 +7,9 @@ use parking_lot::Mutex;
 use tokio::sync::{broadcast, oneshot};
 
 use super::handle::{Inner, Node};
-use crate::engine::ballot::{AskError, AskId, BallotTally, Outcome, Voters};
+use super::lock::LockStatus;
+use crate::engine::ballot::ask::GUARD;
+use crate::engine::ballot::{AskError, AskId, BallotTally, Guard, Outcome, Voters};
 use crate::engine::{Now, Replica};
 
 /// Changes of registers that a slow waiter may be behind; then it looks by itself.
@@ -78,6 +80,27 @@ impl Node {
             has_quorum: replica.has_quorum(),
             tally: booth.tally(),
         }
+    }
+
+    /// The locks that somebody holds, as this node accepted them as a voter, in order of their names after `after`; and where
+    /// to go on. A node that is no voter knows of none, and one that was away may be behind: [`Lock::read`] asks a quorum.
+    ///
+    /// [`Lock::read`]: super::Lock::read
+    pub fn locks_held(&self, after: Option<&str>, limit: usize) -> (Vec<LockStatus>, Option<String>) {
+        let replica = self.inner.replica.read();
+        let later = |name: &&str| after.is_none_or(|after| *name > after);
+        let registers = replica.ballots().acceptor().registers();
+        let named =
+            registers.filter_map(|(register, held)| Some((register.strip_prefix(GUARD)?, held.accepted.as_ref()?)));
+        let held = named.filter(|(name, _)| later(name)).filter_map(|(name, accepted)| {
+            let lock = Guard::decode(Some(&accepted.value)).ok()?.lock;
+            lock.held.is_some().then(|| LockStatus::of(name, &lock))
+        });
+        let mut found: Vec<LockStatus> = held.take(limit + 1).collect();
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let next = found.last().filter(|_| more).map(|last| last.name.clone());
+        (found, next)
     }
 
     /// When a lock may be taken, as far as this node has watched it.

@@ -121,7 +121,7 @@ impl Lock {
     }
 
     fn is(&self, register: &str) -> bool {
-        register.strip_prefix(ballot::ask::LOCK) == Some(&self.name)
+        register.strip_prefix(ballot::ask::GUARD) == Some(&self.name)
     }
 
     /// The lease begins anew, counted from now.
@@ -158,7 +158,7 @@ impl Lock {
         let asked = self.node.inner.ask(|replica, now| replica.ask_lock(&self.name, change, now));
         match asked.await? {
             Told::Lock(verdict) => Ok(verdict),
-            Told::Voters(_) | Told::Again => Err(AskError::Unknown),
+            _ => Err(AskError::Unknown),
         }
     }
 
@@ -217,11 +217,11 @@ fn check_name(name: &str, what: &str) -> Result<(), LockError> {
     Err(LockError::Invalid(format!("the name of a {what} has 1 to {NAME_MAX} bytes and no control characters")))
 }
 
-fn check_holder(holder: &str) -> Result<(), LockError> {
+pub(super) fn check_holder(holder: &str) -> Result<(), LockError> {
     check_name(holder, "holder")
 }
 
-fn check_lease(lease: Duration) -> Result<u64, LockError> {
+pub(super) fn check_lease(lease: Duration) -> Result<u64, LockError> {
     let ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
     if (LEASE_MS_MIN..=LEASE_MS_MAX).contains(&ms) {
         return Ok(ms);

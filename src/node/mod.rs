@@ -2,8 +2,8 @@
 //! offers it to programs as a [`Node`].
 //!
 //! [`builder`] starts it, [`driver`] carries out what the replica wants, [`handle`] is what programs hold. `read`,
-//! `write` and `watch` are its verbs, `lock` what takes a quorum, [`collection`] offers them as Rust values; [`token`] is how a session takes its place from node to node [`admission`]
-//! tells whether the cluster lets it in.
+//! `write` and `watch` are its verbs, `lock` and `decide` those that take a quorum, [`collection`] offers them as Rust values;
+//! [`token`] is how a session takes its place from node to node, [`admission`] tells whether the cluster lets it in.
 //!
 //! The replica sits behind one lock. A write takes it for the microsecond that planning and applying cost, a read shares
 //! it; nothing waits for a disk, a peer or a client while holding it.
@@ -15,12 +15,14 @@ pub mod ballots;
 pub mod builder;
 pub mod collection;
 pub mod conflicts;
+pub mod decide;
 pub mod driver;
 pub mod figures;
 pub mod handle;
 pub mod host;
 pub mod knowledge;
 pub mod lock;
+pub mod membership;
 pub mod open;
 mod patch;
 pub mod read;
@@ -36,10 +38,12 @@ pub use ballots::VotersStatus;
 pub use builder::Builder;
 pub use collection::{Collection, CollectionError};
 pub use conflicts::{ConflictFilter, Preview, Previewed, Reopened, Resolution, ResolveError, Resolved, Rival};
+pub use decide::{DecideError, Decided, Decision, Take};
 pub use figures::{Figure, FigureKind};
 pub use handle::{LeaveError, Node};
 pub use knowledge::{Added, Found, Indexed, KnowledgeError, KnowledgeFilter, KnowledgePage, Similar};
 pub use lock::{Grant, Lock, LockError, LockStatus};
+pub use membership::{EvictError, RecoverError};
 pub use read::{Behind, Listing, Read, Shown};
 pub use settings::{NodeSettings, Ready, RunError};
 pub use status::{ClusterStatus, PeerStatus};

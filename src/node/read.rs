@@ -21,6 +21,8 @@ pub struct Shown {
     pub etag: String,
     /// A field with a time to live was not renewed in time.
     pub expired: bool,
+    /// Fields that a quorum decides, where this node reaches none: they may be others by now.
+    pub stale: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -124,8 +126,10 @@ impl Node {
 
 /// A document as a reader sees it; `None` when it is hidden.
 pub(super) fn show(replica: &Replica, name: &str, document: &Document, now_ms: u64) -> Option<Shown> {
-    let view = replica.show(name, document)?;
-    Some(Shown { expired: view.expired(now_ms), etag: etag(replica, name, document, &view), view })
+    let mut view = replica.show(name, document)?;
+    let decided = std::mem::take(&mut view.decided);
+    let stale = if decided.is_empty() || replica.has_quorum() { Vec::new() } else { decided };
+    Some(Shown { expired: view.expired(now_ms), etag: etag(replica, name, document, &view), view, stale })
 }
 
 /// Names what is served: the document's entries, the schema by which they are read, and what contested registers were

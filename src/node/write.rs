@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value as Json};
 
 use super::conflicts::COLLECTION;
+use super::decide::{DecideError, Decided};
 use super::handle::Node;
 use super::patch::{PatchRefused, apply_patch};
 use super::read::show;
@@ -69,6 +70,8 @@ pub enum Durability {
     Local,
     /// On the disks of this many nodes, this one included.
     Replicas(u16),
+    /// Decided by a majority of the voters: for fields of the type `quorum`, and for no others.
+    Quorum,
 }
 
 impl fmt::Display for Durability {
@@ -77,12 +80,13 @@ impl fmt::Display for Durability {
             Self::Memory => f.write_str("memory"),
             Self::Local => f.write_str("local"),
             Self::Replicas(n) => write!(f, "replicas:{n}"),
+            Self::Quorum => f.write_str("quorum"),
         }
     }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no durability: use memory, local or replicas:N")]
+#[error("`{0}` is no durability: use memory, local, replicas:N or quorum")]
 pub struct ParseDurabilityError(String);
 
 impl FromStr for Durability {
@@ -93,6 +97,7 @@ impl FromStr for Durability {
         match text {
             "memory" => Ok(Self::Memory),
             "local" => Ok(Self::Local),
+            "quorum" => Ok(Self::Quorum),
             _ => replicas(text).ok_or_else(|| ParseDurabilityError(text.chars().take(80).collect())),
         }
     }
@@ -106,6 +111,8 @@ pub struct Receipt {
     pub token: Token,
     /// What was reached.
     pub durability: String,
+    /// Of a quorum's decision: how many there were about the document.
+    pub version: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -130,6 +137,8 @@ pub enum WriteError {
     Busy { detail: String },
     #[error("the write is kept here, and reached {reached} of the {wanted} replicas asked for in time")]
     NotReplicated { wanted: u16, reached: u16 },
+    #[error("{0}")]
+    Decide(DecideError),
     #[error("{0}; nothing was written")]
     Clock(#[from] SkewError),
     #[error("this node is shutting down; nothing was written")]
@@ -139,9 +148,13 @@ pub enum WriteError {
 impl Node {
     /// Writes all of `writes`, or none. Returns once `durability` is reached.
     pub async fn write(&self, writes: Vec<DocumentWrite>, durability: Durability) -> Result<Receipt, WriteError> {
-        let (written, clock) = self.apply(&writes, durability)?;
         let replica = self.inner.id;
         let mut token = Token::default();
+        if durability == Durability::Quorum {
+            let decided = self.write_by_quorum(&writes).await?;
+            return Ok(self.decided_receipt(&decided));
+        }
+        let (written, clock) = self.apply(&writes, durability)?;
         match written {
             Some(seq) => {
                 token.see(&replica, seq);
@@ -153,7 +166,20 @@ impl Node {
                 self.reach(durability, here, |engine| engine.replicated_clock(&clock)).await?;
             }
         }
-        Ok(Receipt { dot: written.map(|seq| format!("{replica}:{seq}")), token, durability: durability.to_string() })
+        Ok(Receipt {
+            dot: written.map(|seq| format!("{replica}:{seq}")),
+            token,
+            durability: durability.to_string(),
+            version: None,
+        })
+    }
+
+    /// What was decided is written down here by now, and read by whoever has seen this receipt.
+    pub fn decided_receipt(&self, decided: &Decided) -> Receipt {
+        let mut token = Token::default();
+        let seq = self.inner.replica.read().own_seq();
+        token.see(&self.inner.id, seq);
+        Receipt { dot: None, token, durability: Durability::Quorum.to_string(), version: Some(decided.version) }
     }
 
     /// Checks, plans and applies in one step; visible when this returns.
@@ -185,7 +211,7 @@ impl Node {
         nodes: impl Fn(&Replica) -> usize,
     ) -> Result<(), WriteError> {
         let wanted = match durability {
-            Durability::Memory => return Ok(()),
+            Durability::Memory | Durability::Quorum => return Ok(()),
             Durability::Local => return self.inner.wait_durable(here, DISK_WAIT).await,
             Durability::Replicas(wanted) => wanted,
         };

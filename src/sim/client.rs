@@ -12,7 +12,7 @@ use super::oracle::{Verdict, wrong};
 use super::probe::Probe;
 use super::scenario::Workload;
 use super::trace::What;
-use super::workload::{COUNTER, Durability, Transaction, Workshop};
+use super::workload::{COUNTER, Durability, Kind, Transaction, Workshop};
 use super::world::{Next, World};
 use crate::conflict::Conflict;
 use crate::engine::write::WriteError;
@@ -72,8 +72,10 @@ impl World {
             return;
         }
         let Some(mut transaction) = transaction else { return };
-        if transaction.locks {
-            self.locker_acts(home, client);
+        match transaction.asks {
+            Some(Kind::Lock) => self.locker_acts(home, client),
+            Some(_) => self.decider_acts(home, client, &mut transaction),
+            None => {}
         }
         let deed = transaction.deed.and_then(|deed| self.plan_deed(home, deed));
         transaction.writes.extend(deed.iter().map(|deed| deed.write.clone()));

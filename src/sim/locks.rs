@@ -122,7 +122,7 @@ impl World {
                 self.probes.reached(Probe::Undecided);
                 self.locks.again.extend(asked.request.map(|request| (place, request)));
             }
-            Err(AskError::Busy) => {}
+            Err(AskError::Busy | AskError::Unreadable) => {}
         }
     }
 
@@ -177,7 +177,7 @@ impl World {
     }
 
     /// Whether enough voters are still there with the stores they were voters with.
-    fn voters_stand(&self, stayers: &[usize]) -> bool {
+    pub(super) fn voters_stand(&self, stayers: &[usize]) -> bool {
         let replicas = || stayers.iter().filter_map(|host| self.hosts[*host].replica());
         let known = replicas().filter_map(|replica| replica.ballots().voters());
         let Some(voters) = known.max_by_key(|voters| voters.version) else { return false };

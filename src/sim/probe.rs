@@ -76,6 +76,11 @@ probes! {
     LockHandedOn, "... and is given the lock";
     LockLost, "a holder hears that another has the lock";
     StaleTokenRefused, "... after it wrote to what the lock protects, and was refused";
+    SettledByVote, "the voters settle a conflict";
+    FieldDecided, "a quorum decides about a field";
+    TestFailed, "... and not as asked, since the field is another by then";
+    GuardedByAnother, "... or since another holds the document's lock";
+    StaleTokenDecidesNothing, "a write under a token that was overtaken is refused by the quorum";
     Overruled, "a value that was overruled is in the ledger";
 }
 

@@ -114,6 +114,7 @@ impl World {
         }
         let converged_us = self.now_us - healed_us;
         self.decide_at_end();
+        self.read_decisions_at_end();
         // What was agreed upon holds, and is on every disk.
         let agreed = self.clocks();
         self.run_until(self.now_us + 1_500_000);
@@ -179,6 +180,11 @@ impl World {
         self.judge(0, verdict);
         let verdict = conflicts::check_alike(stayers.iter().filter_map(|host| self.hosts[*host].replica()));
         self.judge(0, verdict);
+        for host in &stayers {
+            let verdict =
+                self.hosts[*host].replica().map_or(Ok(()), |replica| self.decisions.history.check_published(replica));
+            self.judge(*host, verdict);
+        }
         let in_use: Vec<_> = stayers.iter().map(|host| self.disk_epoch(*host)).collect();
         for host in stayers {
             self.collect_probes(host);

@@ -54,12 +54,14 @@ pub enum Kind {
     Advise,
     /// A lock is asked for, renewed or given back; or what it protects is written to.
     Lock,
+    /// A quorum is asked to decide about a field.
+    Decide,
     /// The next step of what was recorded elsewhere, see [`Recording`].
     Trace,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 29] = [
+    pub const ALL: [Kind; 30] = [
         Kind::Set,
         Kind::Incr,
         Kind::Count,
@@ -88,6 +90,7 @@ impl Kind {
         Kind::Policy,
         Kind::Advise,
         Kind::Lock,
+        Kind::Decide,
         Kind::Trace,
     ];
 
@@ -121,6 +124,7 @@ impl Kind {
             Kind::Policy => "policy",
             Kind::Advise => "advise",
             Kind::Lock => "lock",
+            Kind::Decide => "decide",
             Kind::Trace => "trace",
         }
     }
@@ -157,8 +161,8 @@ pub struct Transaction {
     pub increments: Vec<(String, i64)>,
     /// What is written depends on the conflicts that the client's node lists.
     pub deed: Option<Deed>,
-    /// Something is done about a lock.
-    pub locks: bool,
+    /// A quorum is asked: about a lock, or a field.
+    pub asks: Option<Kind>,
 }
 
 /// What a person does about a conflict.
@@ -228,7 +232,7 @@ impl Workshop {
         let kind = self.chance.weighted(&self.mix)?;
         let durability = self.chance.weighted(&self.durability).unwrap_or(Durability::Local);
         let mut transaction =
-            Transaction { writes: Vec::new(), durability, increments: Vec::new(), deed: None, locks: false };
+            Transaction { writes: Vec::new(), durability, increments: Vec::new(), deed: None, asks: None };
         if kind == Kind::Batch {
             let inner: Vec<_> = self.mix.iter().copied().filter(|(kind, _)| *kind != Kind::Batch).collect();
             for _ in 0..self.chance.between(2, 5) {
@@ -328,8 +332,8 @@ impl Workshop {
                 self.step = (self.step + 1) % steps.len();
                 return;
             }
-            Kind::Lock => {
-                transaction.locks = true;
+            Kind::Lock | Kind::Decide => {
+                transaction.asks = Some(kind);
                 return;
             }
             Kind::Batch => return,

@@ -12,6 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::chance::Chance;
 use super::client::Clients;
+use super::decisions::{Decisions, documents_asked};
 use super::figures::Spread;
 use super::host::Host;
 use super::locks::Locks;
@@ -24,8 +25,9 @@ use super::probe::{Probe, Probes};
 use super::trace::{Entry, Trace, What};
 use crate::crdt::Resolver;
 use crate::engine::alarm::Alarm;
-use crate::engine::escalation;
 use crate::engine::keys::Keys;
+use crate::engine::message::Message;
+use crate::engine::own::OwnWrite;
 use crate::engine::{Event, Input, Limits, Now, Output, Ticket};
 
 /// More hosts than this make a large world.
@@ -136,6 +138,7 @@ pub struct World {
     pub(super) spread: Spread,
     pub(super) alarms: Vec<(usize, Alarm)>,
     pub(super) locks: Locks,
+    pub(super) decisions: Decisions,
     /// The first thing that an oracle found.
     pub finding: Option<Finding>,
     pub(super) hooks: HookChoice,
@@ -192,6 +195,7 @@ impl World {
             spread: Spread::default(),
             alarms: Vec::new(),
             locks: Locks::new(seed),
+            decisions: Decisions::new(seed),
             finding: None,
             hooks,
             plan,
@@ -282,36 +286,39 @@ impl World {
                 continue;
             }
             if matches!(input, Input::Tick) {
-                self.escalate(host);
-                self.publish_anchor(host);
+                self.write_own(host);
             }
-            let now = self.now(host);
-            if let Some(process) = &mut self.hosts[host].process {
-                process.replica.handle(input, now);
-            }
+            self.handle(host, input);
             self.carry_out(host, &mut inputs);
             self.check(host);
         }
     }
 
-    /// A tick may write about conflicts that waited for too long. Like all that a node writes, it is taken down.
-    fn escalate(&mut self, host: usize) {
+    /// A node may be told what a quorum decided, and write it down. Like all that a node writes, that is taken down.
+    fn handle(&mut self, host: usize, input: Input) {
         let now = self.now(host);
-        let due = self.hosts[host].replica().map(|replica| replica.escalations_due(now)).unwrap_or_default();
-        if !due.is_empty() {
-            let documents: Vec<String> =
-                due.iter().map(|conflict| format!("{}/{}", escalation::COLLECTION, conflict.id)).collect();
-            self.locally(host, &documents, |replica, now| replica.escalate_if_due(now));
+        let asked = match &input {
+            Input::Message { bytes, .. } if !Message::is_ballot(bytes) => Vec::new(),
+            Input::Message { .. } | Input::Persisted { .. } | Input::Tick => documents_asked(self, host),
+            _ => Vec::new(),
+        };
+        if !asked.is_empty() {
+            return self.locally(host, &asked, |replica, now| replica.handle(input, now));
+        }
+        if let Some(process) = &mut self.hosts[host].process {
+            process.replica.handle(input, now);
         }
     }
 
-    /// A tick may write this node's anchor. Like all that a node writes, it is taken down.
-    fn publish_anchor(&mut self, host: usize) {
+    /// A tick may write something by itself. Like all that a node writes, it is taken down.
+    fn write_own(&mut self, host: usize) {
         let now = self.now(host);
-        if self.hosts[host].replica().is_some_and(|replica| replica.is_anchor_due(now)) {
-            self.probes.reached(Probe::Anchored);
-            let member = format!("members/{}", self.hosts[host].node);
-            self.locally(host, &[member], |replica, now| replica.publish_anchor_if_due(now));
+        let Some(replica) = self.hosts[host].replica() else { return };
+        for own in replica.own_writes(now) {
+            self.probes.reached_if(Probe::Anchored, own == OwnWrite::Anchor);
+            self.probes.reached_if(Probe::SettledByVote, matches!(own, OwnWrite::Vote(_)));
+            let documents = self.hosts[host].replica().map(|replica| replica.documents_of(&own)).unwrap_or_default();
+            self.locally(host, &documents, |replica, now| replica.write_own(&own, now));
         }
     }
 
@@ -395,7 +402,11 @@ impl World {
             Event::ConflictTurned(_) => probes.reached(Probe::ConflictTurned),
             Event::ConflictEscalated(_) => probes.reached(Probe::Escalated),
             Event::ConflictEnded(_) => probes.reached(Probe::ConflictEnded),
-            Event::Asked { id, outcome } => self.lock_told(host, id, outcome),
+            Event::Asked { id, outcome } => {
+                if !self.decision_told(host, id, &outcome) {
+                    self.lock_told(host, id, outcome);
+                }
+            }
             Event::VotersChanged(voters) => {
                 probes.reached_if(Probe::VotersChanged, voters.next.is_none());
                 let verdict = self.locks.history.voters(&voters);

@@ -1,8 +1,8 @@
 //! A lock over a register, holders who pause for as long as they like, and a resource that checks tokens. No clock is trusted:
 //! a lease may run out at any moment as far as the others are concerned, while its holder knows nothing of it.
 
+use folkmoot::engine::ballot::Lock;
 use folkmoot::engine::ballot::lock::{Expired, LockChange, LockVerdict, RequestId, Waiter};
-use folkmoot::engine::ballot::{Applied, Change, Lock};
 use stateright::{Checker, Model, Property};
 
 #[derive(Clone, Debug)]
@@ -16,7 +16,7 @@ struct Fenced {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 struct State {
-    register: Option<Vec<u8>>,
+    lock: Lock,
     holders: Vec<Holder>,
     /// Writes on their way to the resource, which arrive in any order.
     writes: Vec<(u8, u64)>,
@@ -45,18 +45,8 @@ enum Action {
 }
 
 impl State {
-    fn lock(&self) -> Lock {
-        Lock::decode(self.register.as_deref())
-    }
-
     fn ask(&mut self, change: &LockChange) -> LockVerdict {
-        match change.apply(self.register.as_deref()) {
-            Applied::Write(value, verdict) => {
-                self.register = Some(value);
-                verdict
-            }
-            Applied::Keep(verdict) => verdict,
-        }
+        change.apply(&mut self.lock)
     }
 }
 
@@ -88,7 +78,7 @@ impl Model for Fenced {
         let mut state = before.clone();
         match action {
             Action::Acquire { holder, impatient } => {
-                let lock = state.lock();
+                let lock = state.lock.clone();
                 let attempts = state.holders[usize::from(holder)].attempts;
                 let request = RequestId(u128::from(holder) * 100 + u128::from(attempts));
                 let waiter = Waiter { holder: format!("h{holder}"), request, lease_ms: 1_000 };

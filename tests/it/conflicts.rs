@@ -40,7 +40,6 @@ async fn every_resolver_settles_alike_on_all_nodes_and_readers_see_what_the_list
         ("rollback", "", json!(5), json!(8), json!(20), json!(8), "settled"),
         ("expr", "expr = \"siblings[0].value + siblings[1].value\"", json!(0), json!(1), json!(2), json!(3), "settled"),
         ("custom", "custom = \"ours\"", json!(0), json!(1), json!(2), json!(2), "unresolved"),
-        ("vote", "", json!("x"), json!("a"), json!("b"), json!("b"), "no_quorum"),
         ("manual", "", json!("x"), json!("a"), json!("b"), json!("b"), "open"),
     ];
     let mut writes = Vec::new();

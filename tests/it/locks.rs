@@ -25,26 +25,12 @@ fn token(granted: &Value) -> u64 {
     granted["token"].as_u64().unwrap()
 }
 
-/// Waits until all nodes know so many voters, none of them on the way.
-async fn voters(cluster: &Cluster, wanted: usize) -> Vec<Value> {
-    until("voters at rest", LIMIT, async || {
-        let mut all = Vec::new();
-        for node in cluster.running() {
-            all.push(node.http.get("/v1/voters").await.ok());
-        }
-        let rests = |view: &Value| view["changing"] == false && view["voters"].as_array().unwrap().len() == wanted;
-        let alike = all.windows(2).all(|pair| pair[0]["version"] == pair[1]["version"]);
-        if all.iter().all(rests) && alike { Ok(all) } else { Err(format!("{all:?}")) }
-    })
-    .await
-}
-
 #[tokio::test]
 async fn members_of_a_fresh_cluster_are_voters_within_five_seconds() {
     for nodes in [3, 5] {
         let cluster = Cluster::start_alone(nodes).await;
         let since = Instant::now();
-        let seen = voters(&cluster, nodes).await;
+        let seen = cluster.voters(nodes).await;
         assert!(since.elapsed() < Duration::from_secs(5), "{nodes} nodes took {:?}", since.elapsed());
         assert!(seen.iter().all(|view| view["is_voter"] == true && view["quorum"] == true), "{seen:?}");
     }
@@ -53,7 +39,7 @@ async fn members_of_a_fresh_cluster_are_voters_within_five_seconds() {
 #[tokio::test]
 async fn a_lock_is_got_renewed_waited_for_and_given_back_over_http() {
     let cluster = Cluster::start(3).await;
-    voters(&cluster, 3).await;
+    cluster.voters(3).await;
     let [a, b, c] = [0, 1, 2].map(|node| cluster[node].http.clone());
     let free = a.get("/v1/locks/vm/7").await.ok();
     assert_eq!((&free["token"], &free["holder"], &free["waiting"]), (&json!(0), &Value::Null, &json!([])));
@@ -106,7 +92,7 @@ async fn a_lock_is_got_renewed_waited_for_and_given_back_over_http() {
 #[tokio::test]
 async fn the_minority_is_told_at_once_and_the_majority_takes_the_lock_once_its_lease_ran_out() {
     let cluster = Cluster::start_alone(5).await;
-    voters(&cluster, 5).await;
+    cluster.voters(5).await;
     let (minority, majority) = (&cluster[0].http, &cluster[3].http);
     let held = token(&acquire(minority, "vm/7", "west", 3_000, 0).await.ok());
     let since = Instant::now();
@@ -139,7 +125,7 @@ async fn the_minority_is_told_at_once_and_the_majority_takes_the_lock_once_its_l
 #[tokio::test]
 async fn a_lock_outlives_its_voters_and_one_that_comes_back_empty_is_let_in_anew() {
     let mut cluster = Cluster::start(3).await;
-    let before = voters(&cluster, 3).await[0]["version"].clone();
+    let before = cluster.voters(3).await[0]["version"].clone();
     let held = token(&acquire(&cluster[0].http, "l", "ada", 60_000, 0).await.ok());
     for node in 0..3 {
         cluster[node].kill();
@@ -149,7 +135,7 @@ async fn a_lock_outlives_its_voters_and_one_that_comes_back_empty_is_let_in_anew
     }
     cluster.all_joined().await;
     acquire(&cluster[1].http, "l", "bob", 60_000, 0).await.refused(423, "held");
-    assert_eq!(voters(&cluster, 3).await[0]["version"], before, "a restart changes nobody's vote");
+    assert_eq!(cluster.voters(3).await[0]["version"], before, "a restart changes nobody's vote");
     assert_eq!(token(&renew(&cluster[2].http, "l", held).await.ok()), held);
 
     // A copy of its directory in its place: as a voter it is another.
@@ -166,7 +152,7 @@ async fn a_lock_outlives_its_voters_and_one_that_comes_back_empty_is_let_in_anew
         if now["version"].as_u64() > before.as_u64() { Ok(()) } else { Err(now.to_string()) }
     })
     .await;
-    let seen = voters(&cluster, 3).await;
+    let seen = cluster.voters(3).await;
     assert!(seen.iter().all(|view| view["is_voter"] == true), "{seen:?}");
     assert_eq!(token(&renew(&cluster[2].http, "l", held).await.ok()), held, "it knows what was decided");
 }
@@ -174,7 +160,7 @@ async fn a_lock_outlives_its_voters_and_one_that_comes_back_empty_is_let_in_anew
 #[tokio::test]
 async fn the_command_line_gets_a_lock_and_says_by_its_exit_code_why_not() {
     let cluster = Cluster::start(3).await;
-    voters(&cluster, 3).await;
+    cluster.voters(3).await;
     let cli = async |node: usize, args: &[&str]| -> Ended {
         run(&[args, &["--api", &cluster[node].ready.api]].concat(), LIMIT).await
     };

@@ -15,6 +15,7 @@ mod conflicts;
 mod contract;
 mod crash;
 mod damage;
+mod decided;
 mod demo;
 mod durability;
 mod hostile;

@@ -25,6 +25,7 @@ use crate::conflict::Conflict;
 use crate::document::Sibling;
 use crate::document::rule::Severity;
 use crate::engine::alarm::Alarm;
+use crate::engine::ballot::Voters;
 use crate::engine::io::Now;
 use crate::engine::member::Member;
 use crate::engine::replica::Replica;
@@ -185,6 +186,12 @@ impl Replica {
         let mut entry = self.entry(Kind::MemberChanged, now).document(name);
         entry.actor = by.map_or(entry.actor, |node| node.to_string());
         self.record(entry.detail(present(json!({ "change": change, "name": called }))));
+    }
+
+    /// Voters were given up for lost, here.
+    pub(in crate::engine) fn record_recovery(&mut self, voters: &Voters, now: Now) {
+        let entry = self.entry(Kind::MemberChanged, now);
+        self.record(entry.detail(json!({ "change": "voters_recovered", "version": voters.version })));
     }
 
     pub(in crate::engine) fn record_alarm(&mut self, alarm: &Alarm, now: Now) {

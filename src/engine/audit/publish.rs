@@ -34,7 +34,7 @@ impl Replica {
 
     /// Writes the anchor into this node's member document when it is time: at most once a minute, and only while there
     /// are records that the last one does not name. A quiet node is silent.
-    pub fn publish_anchor_if_due(&mut self, now: Now) {
+    pub(in crate::engine) fn publish_anchor_if_due(&mut self, now: Now) {
         if !self.is_anchor_due(now) {
             return;
         }

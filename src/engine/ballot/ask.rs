@@ -1,5 +1,7 @@
 //! What may be asked of a register, each kind of it one variant.
 
+use super::fields::{FieldsChange, FieldsVerdict};
+use super::guard::Guard;
 use super::lock::{LockChange, LockVerdict};
 use super::proposal::{Applied, Change};
 use super::voters::{Voter, Voters};
@@ -7,12 +9,13 @@ use crate::document::codec::{decode_serde, encode_serde};
 
 /// The register that holds the voters.
 pub const VOTERS: &str = "voters";
-/// Before the name of a lock, in that of its register.
-pub const LOCK: &str = "lock/";
+/// Before a name, in that of the register that holds its lock and what is decided about the document of that name.
+pub const GUARD: &str = "guard/";
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Ask {
     Lock(LockChange),
+    Fields(FieldsChange),
     Voters(VotersChange),
     /// Have it accepted once more, whatever it holds: by other voters than those who did.
     Again,
@@ -22,9 +25,12 @@ pub enum Ask {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Told {
     Lock(LockVerdict),
+    Fields(FieldsVerdict),
     /// As they are by this decision, whether it was the one that was asked for or not.
     Voters(Voters),
     Again,
+    /// What the register holds was written by a later version of this program, and stays as it is.
+    Unreadable,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -41,7 +47,9 @@ impl Change for VotersChange {
     fn apply(&self, current: Option<&[u8]>) -> Applied<Voters> {
         let (Self::Begin { from, .. } | Self::Complete { from }) = self;
         // The first voters founded the cluster, and no ballot was held over that.
-        let now = current.and_then(|value| decode_serde(value).ok()).unwrap_or_else(|| from.clone());
+        let known: Option<Voters> = current.and_then(|value| decode_serde(value).ok());
+        // Nor over a recovery.
+        let now = known.filter(|known| known.version >= from.version).unwrap_or_else(|| from.clone());
         let next = match self {
             _ if now.version != from.version => None,
             Self::Begin { set, .. } => now.begin(set.clone()).ok(),
@@ -54,17 +62,45 @@ impl Change for VotersChange {
     }
 }
 
-impl Change for Ask {
+/// What is asked, of voters whose tokens and versions are above a floor.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Asked {
+    pub ask: Ask,
+    pub floor: u64,
+}
+
+impl Change for Asked {
     type Verdict = Told;
 
     fn apply(&self, current: Option<&[u8]>) -> Applied<Told> {
-        match self {
-            Self::Lock(change) => change.apply(current).map(Told::Lock),
-            Self::Voters(change) => change.apply(current).map(Told::Voters),
-            Self::Again => match current {
+        match &self.ask {
+            Ask::Lock(change) => self.of_guard(current, |guard| Told::Lock(change.apply(&mut guard.lock))),
+            Ask::Fields(change) => self.of_guard(current, |guard| {
+                let outcome = guard.ask(change);
+                Told::Fields(FieldsVerdict { outcome, guard: guard.clone() })
+            }),
+            Ask::Voters(change) => change.apply(current).map(Told::Voters),
+            Ask::Again => match current {
                 Some(value) => Applied::Write(value.to_vec(), Told::Again),
                 None => Applied::Keep(Told::Again),
             },
+        }
+    }
+}
+
+impl Asked {
+    fn of_guard(&self, current: Option<&[u8]>, change: impl FnOnce(&mut Guard) -> Told) -> Applied<Told> {
+        Guard::change(current, self.floor, change).unwrap_or(Applied::Keep(Told::Unreadable))
+    }
+}
+
+impl Ask {
+    /// An attempt at it is put to the voters, and this is what the register would hold by it.
+    pub(super) fn note_proposed(&mut self, value: &[u8]) {
+        if let Self::Fields(change) = self
+            && let Ok(guard) = Guard::decode(Some(value))
+        {
+            change.proposed = change.proposed.into_iter().chain([guard.fields.version]).min();
         }
     }
 }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::acceptor::{Acceptor, Held};
-use super::ask::{Ask, Told};
+use super::acceptor::{Acceptor, Held, Question};
+use super::ask::{Ask, Asked, Told};
 use super::lock::Watch;
 use super::message::BallotMessage;
 use super::proposal::{Promise, Proposal};
 use super::transfer::Transfer;
+use super::vote::Votes;
 use super::voters::{StoreId, Voter, Voters};
 use crate::clock::{Incarnation, NodeId};
 use crate::document::codec::{DecodeError, decode_serde, encode_serde};
@@ -47,6 +48,8 @@ pub enum AskError {
     NoVoters,
     #[error("it is not known whether it was decided: a majority was asked, and did not answer in time. Ask again")]
     Unknown,
+    #[error("a later version of this program wrote what is asked about: upgrade this node. Nothing was changed")]
+    Unreadable,
     #[error("too much is asked of one register at once; nothing was changed")]
     Busy,
 }
@@ -63,13 +66,23 @@ pub(in crate::engine) struct Queued {
 pub(in crate::engine) struct Running {
     pub at: Queued,
     /// `None` between two attempts.
-    pub proposal: Option<Proposal<Ask>>,
+    pub proposal: Option<Proposal<Asked>>,
     /// The attempt ends, or the next begins.
     pub due_us: u64,
     /// Some attempt asked voters to accept: nobody can say that nothing was changed.
     pub accepting: bool,
     pub attempts: u32,
     pub queue: VecDeque<Queued>,
+}
+
+impl Running {
+    /// This is put to the voters.
+    pub fn note_asked(&mut self, question: &Question) {
+        if let Question::Accept { value, .. } = question {
+            self.accepting = true;
+            self.at.ask.note_proposed(value);
+        }
+    }
 }
 
 /// Counts since the start.
@@ -95,6 +108,9 @@ pub struct Booth {
     pub(in crate::engine) promises: BTreeMap<Arc<str>, Promise>,
     pub(in crate::engine) watch: Watch,
     pub(in crate::engine) transfer: Transfer,
+    /// Documents about which this voter accepted something, and when it looks whether that was written down, µs.
+    pub(in crate::engine) looked_after: BTreeMap<String, u64>,
+    pub(in crate::engine) votes: Votes,
     pub(in crate::engine) tally: BallotTally,
     /// Rows to be written; `None` removes.
     dirty: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
@@ -122,6 +138,8 @@ impl Booth {
             promises: BTreeMap::new(),
             watch: Watch::default(),
             transfer: Transfer::default(),
+            looked_after: BTreeMap::new(),
+            votes: Votes::default(),
             tally: BallotTally::default(),
             dirty: BTreeMap::new(),
             sum: 0,
@@ -130,7 +148,10 @@ impl Booth {
         };
         match booth.read_back(&rows) {
             Ok(true) => {}
-            Ok(false) | Err(_) => booth.begin_anew(rows.into_keys(), life),
+            Ok(false) | Err(_) => {
+                booth.dirty = rows.into_keys().map(|key| (key, None)).collect();
+                booth.begin_anew(life);
+            }
         }
         booth
     }
@@ -161,8 +182,9 @@ impl Booth {
     }
 
     /// A new store: nothing was promised. Who the voters are stays known, as far as it can be read.
-    pub(in crate::engine) fn begin_anew(&mut self, rows: impl Iterator<Item = Vec<u8>>, life: &Incarnation) {
-        self.dirty = rows.map(|key| (key, None)).collect();
+    pub(in crate::engine) fn begin_anew(&mut self, life: &Incarnation) {
+        let keys: Vec<Vec<u8>> = self.acceptor.registers().map(|(name, _)| register_key(name)).collect();
+        self.dirty.extend(keys.into_iter().map(|key| (key, None)));
         (self.store, self.sum, self.acceptor) = (StoreId(life.0), 0, Acceptor::default());
         self.waiting.clear();
         self.promises.clear();
@@ -185,7 +207,7 @@ impl Booth {
     /// What a voter's answer rests on is to go to the disk. `before`: as it was.
     pub(in crate::engine) fn keep_held(&mut self, register: &str, before: Option<&Held>) {
         let Some(held) = self.acceptor.get(register) else { return };
-        let key = [&[REGISTER], register.as_bytes()].concat();
+        let key = register_key(register);
         let before = before.map(|held| hash(&key, &encode_serde(held)));
         let row = encode_serde(held);
         self.keep(key, before, row);
@@ -246,7 +268,7 @@ impl Booth {
 
     /// When something here is due, µs.
     pub(in crate::engine) fn due_us(&self) -> u64 {
-        self.running.values().map(|running| running.due_us).min().unwrap_or(u64::MAX)
+        self.running.values().map(|running| running.due_us).min().unwrap_or(u64::MAX).min(self.votes.due_us())
     }
 
     pub(in crate::engine) fn keep_promise(&mut self, register: &Arc<str>, promise: Promise) {
@@ -255,6 +277,10 @@ impl Booth {
         }
         self.promises.insert(register.clone(), promise);
     }
+}
+
+fn register_key(register: &str) -> Vec<u8> {
+    [&[REGISTER], register.as_bytes()].concat()
 }
 
 fn hash(key: &[u8], row: &[u8]) -> u64 {

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::acceptor::{Answer, Question};
-use super::ask::{Ask, LOCK, Told};
+use super::ask::{Ask, Asked, GUARD, Told};
 use super::booth::{AskError, AskId, Due, Outcome, QUEUED_MAX, Queued, REGISTERS_MAX, RUNNING_MAX, Running};
-use super::lock::{LockChange, LockVerdict};
+use super::fields::{FieldsChange, FieldsOutcome};
+use super::lock::{Lock, LockChange};
 use super::message::BallotMessage;
 use super::number::Ballot;
 use super::proposal::{Proposal, Step};
@@ -46,14 +47,31 @@ impl Replica {
 
     /// Asks to change a lock. One that was not renewed while this node watched it for its lease may be taken.
     pub fn ask_lock(&mut self, name: &str, change: LockChange, now: Now) -> AskId {
-        let change = match change {
+        let change = self.if_expired(name, change, now);
+        self.ask(&format!("{GUARD}{name}"), Ask::Lock(change), now)
+    }
+
+    /// Asks to change what a quorum decides about a document.
+    pub fn ask_fields(&mut self, name: &str, change: FieldsChange, now: Now) -> AskId {
+        let id = self.ask_fields_inside(name, change, now);
+        self.settle(now);
+        id
+    }
+
+    pub(super) fn ask_fields_inside(&mut self, name: &str, mut change: FieldsChange, now: Now) -> AskId {
+        change.fenced = !self.config.hooks.planted(Mutant::TokenNotChecked);
+        change.take = change.take.map(|take| self.if_expired(name, take, now));
+        self.ask_inside(&format!("{GUARD}{name}"), Ask::Fields(change), now)
+    }
+
+    fn if_expired(&self, name: &str, change: LockChange, now: Now) -> LockChange {
+        match change {
             LockChange::Acquire { waiter, waits, .. } => {
                 let expired = self.booth.watch.expired(name, now.mono_us);
                 LockChange::Acquire { waiter, waits, expired }
             }
             other => other,
-        };
-        self.ask(&format!("{LOCK}{name}"), Ask::Lock(change), now)
+        }
     }
 
     pub(super) fn ask_inside(&mut self, register: &str, ask: Ask, now: Now) -> AskId {
@@ -94,9 +112,14 @@ impl Replica {
         if voters.is_quorum(|voter| self.reaches(voter)) {
             return None;
         }
-        let all = voters.all();
-        let reached = all.iter().filter(|voter| self.reaches(voter)).count();
-        Some(AskError::NoQuorum { reached, voters: all.len() })
+        let (reached, voters) = self.voters_reached();
+        Some(AskError::NoQuorum { reached, voters })
+    }
+
+    /// How many voters this node can ask now, and how many there are.
+    pub fn voters_reached(&self) -> (usize, usize) {
+        let all = self.booth.voters.as_ref().map(Voters::all).unwrap_or_default();
+        (all.iter().filter(|voter| self.reaches(voter)).count(), all.len())
     }
 
     fn attempt(&mut self, register: &Arc<str>, now: Now) {
@@ -108,7 +131,7 @@ impl Replica {
         let Some(running) = self.booth.running.get_mut(register) else { return };
         running.attempts += 1;
         running.due_us = now.mono_us + ATTEMPT_US;
-        let ask = running.at.ask.clone();
+        let ask = Asked { ask: running.at.ask.clone(), floor: voters.floor() };
         let counted = self.counted(&voters);
         let begun = match promise {
             Some(promise) => Proposal::resume(&counted, promise, ask),
@@ -119,7 +142,7 @@ impl Replica {
             Proposal::new(counted, Ballot { round: self.booth.round, by: self.id }, ask)
         });
         let Some(running) = self.booth.running.get_mut(register) else { return };
-        running.accepting |= proposal.is_accepting();
+        running.note_asked(&question);
         running.proposal = Some(proposal);
         self.put(register, &voters, &question, now);
     }
@@ -156,7 +179,7 @@ impl Replica {
     /// `peer`: as the connection authenticates it.
     pub(in crate::engine) fn on_ballot(&mut self, peer: NodeId, message: BallotMessage, now: Now) {
         match message {
-            BallotMessage::Voters(voters) => self.on_voters(voters, now),
+            BallotMessage::Voters(voters) => self.on_voters(voters),
             BallotMessage::Question { register, version, question } => {
                 self.on_question(peer, register, version, &question, now);
             }
@@ -166,6 +189,10 @@ impl Replica {
             BallotMessage::List { version, after } => self.on_list(peer, version, after),
             BallotMessage::Listed { version, store, after, registers } => {
                 self.on_listed(Voter { node: peer, store }, version, after, registers, now);
+            }
+            BallotMessage::Nominate { conflict } => self.on_nominate(peer, conflict, now),
+            BallotMessage::Nominated { conflict, store, value } => {
+                self.on_nominated(Voter { node: peer, store }, &conflict, value, now);
             }
             BallotMessage::Changed { register } => self.emit(Event::RegisterChanged(register)),
         }
@@ -197,6 +224,9 @@ impl Replica {
         }
         if self.booth.acceptor.get(&register) != before.as_ref() {
             self.booth.keep_held(&register, before.as_ref());
+            if let Question::Accept { value, .. } = question {
+                self.look_after(&register, value, now);
+            }
         }
         self.persistence.touch();
         match self.config.hooks.planted(Mutant::PromiseNotSynced) {
@@ -208,7 +238,11 @@ impl Replica {
     /// The disk has what these rest on.
     pub(in crate::engine) fn give_answers(&mut self, answers: Vec<Due>, now: Now) {
         for (to, message) in answers {
-            self.say(to, message, now);
+            // Who resigned meanwhile takes back what it was about to say.
+            let is_own = |store: &StoreId| *store == self.booth.store;
+            if !matches!(&message, BallotMessage::Answer { store, .. } if !is_own(store)) {
+                self.say(to, message, now);
+            }
         }
     }
 
@@ -236,7 +270,7 @@ impl Replica {
         match step {
             Step::Wait => {}
             Step::Ask(question) => {
-                running.accepting = true;
+                running.note_asked(&question);
                 if let Some(voters) = self.booth.voters.clone() {
                     self.put(register, &voters, &question, now);
                 }
@@ -270,8 +304,18 @@ impl Replica {
     fn end(&mut self, register: &Arc<str>, outcome: Outcome, now: Now) {
         let Some(mut running) = self.booth.running.remove(register) else { return };
         let next = running.queue.pop_front();
-        if let (Some(name), Ok(Told::Lock(verdict))) = (register.strip_prefix(LOCK), &outcome) {
-            self.note_lock(name, register, verdict, now);
+        let outcome = match outcome {
+            Ok(Told::Unreadable) => Err(AskError::Unreadable),
+            Ok(Told::Fields(verdict)) if verdict.outcome == FieldsOutcome::Unknown => Err(AskError::Unknown),
+            outcome => outcome,
+        };
+        match (register.strip_prefix(GUARD), &outcome) {
+            (Some(name), Ok(Told::Lock(verdict))) => self.note_lock(name, register, verdict.lock(), now),
+            (Some(name), Ok(Told::Fields(verdict))) => {
+                self.note_lock(name, register, &verdict.guard.lock, now);
+                self.publish(name, &verdict.guard.fields, now);
+            }
+            _ => {}
         }
         self.tell(running.at.id, outcome, now);
         if let Some(next) = next {
@@ -284,15 +328,14 @@ impl Replica {
             Ok(_) => {}
             Err(AskError::NoQuorum { .. } | AskError::NoVoters) => self.booth.tally.no_quorum += 1,
             Err(AskError::Unknown) => self.booth.tally.unknown += 1,
-            Err(AskError::Busy) => self.booth.tally.refused += 1,
+            Err(AskError::Busy | AskError::Unreadable) => self.booth.tally.refused += 1,
         }
-        if !self.on_own(id, &outcome, now) {
+        if !self.on_own(id, &outcome, now) && !self.on_voted(id, &outcome) {
             self.emit(Event::Asked { id, outcome });
         }
     }
 
-    fn note_lock(&mut self, name: &str, register: &Arc<str>, verdict: &LockVerdict, now: Now) {
-        let lock = verdict.lock();
+    fn note_lock(&mut self, name: &str, register: &Arc<str>, lock: &Lock, now: Now) {
         self.booth.watch.saw(name, lock, now.mono_us);
         if lock.held.as_ref().is_some_and(|held| held.unclaimed) {
             // Somebody has it and does not know.
@@ -321,6 +364,8 @@ impl Replica {
             }
         }
         self.give_up_without_quorum(now);
+        self.publish_if_due(now);
+        self.tend_votes(now);
     }
 
     /// Who cannot decide anything any more is told at once.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::acceptor::{Answer, Question};
 use super::number::Ballot;
+use super::vote::NOMINATION_MAX;
 use super::voters::{StoreId, Voters};
 use crate::document::codec::DecodeError;
 
@@ -45,6 +46,16 @@ pub enum BallotMessage {
         after: Option<String>,
         registers: Vec<String>,
     },
+    /// What would you have become of this conflict?
+    Nominate {
+        conflict: String,
+    },
+    /// `value`: in its canonical form; `None`: no word on it.
+    Nominated {
+        conflict: String,
+        store: StoreId,
+        value: Option<Vec<u8>>,
+    },
     /// A register changed: whoever waits for it may ask again.
     Changed {
         register: String,
@@ -75,6 +86,10 @@ impl BallotMessage {
             Self::List { after, .. } => after.iter().all(name),
             Self::Listed { after, registers, .. } => {
                 after.iter().chain(registers).all(name) && registers.len() <= LISTED_MAX
+            }
+            Self::Nominate { conflict } => name(conflict),
+            Self::Nominated { conflict, value, .. } => {
+                name(conflict) && value.as_ref().is_none_or(|value| value.len() <= NOMINATION_MAX)
             }
             Self::Changed { register } => name(register),
         };

@@ -7,22 +7,29 @@
 //! | [`voters`] | whose word counts, and how that changes |
 //! | [`acceptor`] | what one voter promised and accepted |
 //! | [`proposal`] | one attempt to change one register, from the first question to the decision |
-//! | [`ask`], [`lock`] | what may be asked of a register; one that one holder has at a time, with a lease and a fencing token |
+//! | [`ask`] | what may be asked of a register |
+//! | [`lock`], [`fields`], [`guard`] | what one holder has at a time, with a lease and a fencing token; the fields of a document that a quorum decides; both in one register |
 //! | [`booth`], [`message`] | what this node knows of all of it, on its disk and not; what nodes say to each other |
 //! | `driving`, [`transfer`] | how a replica asks, answers and tries again; how voters become others |
+//! | [`vote`] | conflicts that voters settle |
+//! | `publish` | what was decided about fields, written where everybody reads it |
 //!
-//! The parts up to [`proposal`] and [`lock`] send, store and wait for nothing: the models in `tests/ballots` check these
+//! The parts up to [`guard`] send, store and wait for nothing: the models in `tests/ballots` check these
 //! very types, exhaustively where they can.
 
 pub mod acceptor;
 pub mod ask;
 pub mod booth;
 mod driving;
+pub mod fields;
+pub mod guard;
 pub mod lock;
 pub mod message;
 pub mod number;
 pub mod proposal;
+mod publish;
 pub mod transfer;
+pub mod vote;
 pub mod voters;
 
 #[cfg(test)]
@@ -31,7 +38,8 @@ mod tests;
 pub use acceptor::{Accepted, Acceptor, Answer, Question};
 pub use ask::{Ask, Told};
 pub use booth::{AskError, AskId, BallotTally, Booth, Due, Outcome};
-
+pub use fields::{FieldValue, Fields, FieldsChange, FieldsOutcome, FieldsVerdict};
+pub use guard::Guard;
 pub use lock::Lock;
 pub use message::BallotMessage;
 pub use number::Ballot;

@@ -1,10 +1,15 @@
 //! Ballots of a few replicas, told as stories.
 
+mod fields;
+mod votes;
+
 use super::lock::{LockChange, LockVerdict, RequestId, Waiter};
 use super::{AskError, AskId, Outcome, Told, Voter};
 use crate::engine::io::{Event, Now};
 use crate::engine::persist::Tree;
 use crate::engine::world::World;
+
+use serde_json::json;
 
 fn waiter(n: u128) -> Waiter {
     Waiter { holder: format!("h{n}"), request: RequestId(n), lease_ms: 2_000 }
@@ -131,7 +136,7 @@ fn who_waits_is_woken_when_it_has_the_lock() {
     world.nodes[2].events.clear();
     world.lock(0, LockChange::Release { token: 1 }).unwrap();
     world.drain_wires();
-    let woken = |event: &Event| matches!(event, Event::RegisterChanged(register) if register == "lock/l");
+    let woken = |event: &Event| matches!(event, Event::RegisterChanged(register) if register == "guard/l");
     assert!(world.nodes[2].events.iter().any(woken));
     assert_eq!(world.granted(2, queue(2)), 2);
 }
@@ -148,7 +153,7 @@ fn nothing_is_answered_before_the_disk_has_it() {
     }
     assert_eq!(world.told(0, asked), None);
     let accepted = |world: &World| {
-        world.nodes.iter().filter(|node| node.replica.ballots().acceptor().get("lock/l").is_some()).count()
+        world.nodes.iter().filter(|node| node.replica.ballots().acceptor().get("guard/l").is_some()).count()
     };
     assert_eq!(accepted(&world), 3, "they promised, and did not say so");
     for _ in 0..6 {
@@ -189,6 +194,47 @@ fn a_voter_whose_store_is_another_is_let_in_anew_and_knows_what_was_decided() {
     assert!(world.replica(1).ballots().is_voter(&world.id(1)));
     world.partition(&[0], &[1, 2]);
     assert!(matches!(world.lock(1, acquire(2)), Ok(LockVerdict::Held(lock)) if lock.token == 1));
+}
+
+#[test]
+fn a_voter_that_hears_that_its_disk_was_set_back_resigns_and_is_let_in_anew() {
+    let mut world = World::new(3);
+    world.settle();
+    let old = world.disk(1);
+    world.granted(0, acquire(1));
+    world.put(1, "k/1", json!({ "n": 1 }));
+    world.settle();
+    let store = world.replica(1).ballots().store();
+    world.restart(1, Some(old));
+    world.settle();
+    assert_ne!(world.replica(1).ballots().store(), store, "its word counted for something that it forgot");
+    assert!(world.replica(1).ballots().is_voter(&world.id(1)), "let in anew");
+    assert_eq!(world.voters(0).len(), 3);
+    world.partition(&[0], &[1, 2]);
+    assert!(matches!(world.lock(1, acquire(2)), Ok(LockVerdict::Held(lock)) if lock.token == 1));
+}
+
+#[test]
+fn a_lost_majority_is_given_up_by_an_operator_and_tokens_go_on_above_all_that_it_gave() {
+    let mut world = World::new(5);
+    world.settle();
+    world.granted(0, acquire(1));
+    world.partition(&[0, 1], &[2, 3, 4]);
+    assert!(matches!(world.lock(0, LockChange::Read), Err(AskError::NoQuorum { reached: 2, voters: 5 })));
+    let now = world.now;
+    let recovered = world.nodes[0].replica.recover_voters(now);
+    world.carry_out(0);
+    world.drain_wires();
+    assert!(recovered.version > u64::from(u32::MAX) && recovered.set.len() == 1);
+    // What it knows of the lock it keeps; whoever has it next has a token that nobody ever had.
+    world.lock(1, LockChange::Release { token: 1 }).unwrap();
+    assert!(world.granted(1, acquire(2)) > u64::from(u32::MAX));
+    // Those who come back obey.
+    world.heal();
+    world.settle();
+    assert!((0..5).all(|node| world.replica(node).ballots().voters().unwrap().version > u64::from(u32::MAX)));
+    assert!(matches!(world.lock(4, acquire(3)), Ok(LockVerdict::Held(lock)) if lock.token > u64::from(u32::MAX)));
+    assert_eq!(world.voters(2).len(), 5);
 }
 
 #[test]

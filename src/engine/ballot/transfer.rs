@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::ask::{Ask, Told, VOTERS, VotersChange};
 use super::booth::{AskId, Outcome};
 use super::message::{BallotMessage, LISTED_MAX};
-use super::voters::{Voter, Voters};
+use super::voters::{StoreId, Voter, Voters};
 use crate::clock::NodeId;
+use crate::engine::detector::Liveness;
 use crate::engine::hooks::Mutant;
 use crate::engine::io::{Event, Now};
 use crate::engine::message::Message;
@@ -39,14 +40,35 @@ const LIST_US: u64 = 1_000_000;
 
 impl Replica {
     /// Takes the voters as somebody tells them. A later version always wins: it was decided.
-    pub(super) fn on_voters(&mut self, voters: Voters, now: Now) {
+    pub(super) fn on_voters(&mut self, voters: Voters) {
         if self.booth.voters.as_ref().is_some_and(|known| known.version >= voters.version) {
             return;
         }
-        self.take_voters(voters, now);
+        self.take_voters(voters);
     }
 
-    fn take_voters(&mut self, voters: Voters, _now: Now) {
+    /// The disk was set back: what this node promised since is forgotten, and its word counts for nothing. It begins anew as
+    /// another voter, once the others let it in.
+    pub(in crate::engine) fn resign_as_voter(&mut self) {
+        let life = self.id.incarnation;
+        if self.booth.store() != StoreId(life.0) {
+            self.booth.begin_anew(&life);
+            self.persistence.touch();
+        }
+    }
+
+    /// An operator gives up a majority of the voters for lost: this node is the only one from now on. Where they are not
+    /// lost, both sides decide.
+    pub fn recover_voters(&mut self, now: Now) -> Voters {
+        let own = Voter { node: self.id.node, store: self.booth.store };
+        let voters = Voters::recovered_by(own, self.booth.voters.as_ref());
+        self.take_voters(voters.clone());
+        self.record_recovery(&voters, now);
+        self.settle(now);
+        voters
+    }
+
+    fn take_voters(&mut self, voters: Voters) {
         self.booth.keep_voters(voters.clone());
         self.booth.promises.clear();
         self.persistence.touch();
@@ -184,44 +206,50 @@ impl Replica {
         }
         transfer.change = None;
         if let Ok(Told::Voters(voters)) = outcome {
-            self.on_voters(voters.clone(), now);
+            self.on_voters(voters.clone());
             self.tend_voters(now);
         }
         true
     }
 
-    /// The set that the next change leads to, if one is due. One voter at a time.
+    /// The set that the next change leads to, if one is due: one voter at a time, and never to a set of which no majority can
+    /// answer, since that change would not end.
     fn wanted_voters(&self, voters: &Voters) -> Option<Vec<Voter>> {
-        let store_of = |node: &NodeId| self.members.get(node).filter(|member| !member.left)?.acceptor;
-        let without = |gone: &Voter| voters.set.iter().filter(|voter| *voter != gone).copied().collect::<Vec<_>>();
-        let is_alive = |node: &NodeId| self.liveness(node) == crate::engine::detector::Liveness::Alive;
-        // One that left, or whose store is another by now, in whose place it comes.
+        let can_answer = |set: &Vec<Voter>| set.iter().filter(|voter| self.can_answer(voter)).count() > set.len() / 2;
+        self.replaced_voters(voters).into_iter().chain(self.grown_voters(voters)).find(can_answer)
+    }
+
+    /// Without one that left, or with the store that a node has now in the place of one that it had.
+    fn replaced_voters(&self, voters: &Voters) -> Vec<Vec<Voter>> {
+        let mut sets = Vec::new();
         for voter in &voters.set {
-            let left = self.members.get(&voter.node).is_some_and(|member| member.left);
-            let store = store_of(&voter.node).filter(|store| *store != voter.store && is_alive(&voter.node));
-            if left && voters.set.len() > 1 {
-                return Some(without(voter));
-            }
-            if let Some(store) = store {
-                let mut set = without(voter);
-                set.push(Voter { node: voter.node, store });
-                return Some(set);
+            let without = || voters.set.iter().filter(|other| *other != voter).copied();
+            let Some(member) = self.members.get(&voter.node) else { continue };
+            if member.left && voters.set.len() > 1 {
+                sets.push(without().collect());
+            } else if let Some(store) = member.acceptor.filter(|store| !member.left && *store != voter.store) {
+                sets.push(without().chain([Voter { node: voter.node, store }]).collect());
             }
         }
-        let known = |node: &NodeId| voters.at(node).next().is_some();
-        let candidates: Vec<Voter> = self
-            .members
-            .present()
-            .filter(|node| !known(node) && is_alive(node))
-            .filter_map(|node| Some(Voter { node, store: store_of(&node)? }))
-            .collect();
-        // By pairs, so that the set rests at an odd number: an even one bears no more losses, and takes longer.
-        let len = voters.set.len();
-        let pair = if len % 2 == 1 { 2 } else { 1 };
-        let room = len + pair <= self.config.limits.voters;
-        if candidates.len() < pair || !room {
-            return None;
-        }
-        Some(voters.set.iter().copied().chain(candidates.first().copied()).collect())
+        sets
+    }
+
+    /// By pairs, so that the set rests at an odd number: an even one bears no more losses, and takes longer.
+    fn grown_voters(&self, voters: &Voters) -> Option<Vec<Voter>> {
+        let as_voter = |node: NodeId| {
+            let store = self.members.get(&node)?.acceptor?;
+            Some(Voter { node, store }).filter(|voter| voters.at(&node).next().is_none() && self.can_answer(voter))
+        };
+        let candidates: Vec<Voter> = self.members.present().filter_map(as_voter).collect();
+        let pair = if voters.set.len() % 2 == 1 { 2 } else { 1 };
+        let has_room = voters.set.len() + pair <= self.config.limits.voters;
+        let first = candidates.first().filter(|_| candidates.len() >= pair && has_room)?;
+        Some(voters.set.iter().chain([first]).copied().collect())
+    }
+
+    /// Whether the node is there, with the store that its word as this voter rests on.
+    fn can_answer(&self, voter: &Voter) -> bool {
+        let store = self.members.get(&voter.node).and_then(|member| member.acceptor);
+        store == Some(voter.store) && self.liveness(&voter.node) == Liveness::Alive
     }
 }

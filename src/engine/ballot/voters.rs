@@ -71,7 +71,23 @@ pub enum VotersError {
 /// More voters make every decision slower and no safer.
 pub const VOTERS_MAX: usize = 9;
 
+/// Versions of one epoch, see [`Voters::recovered_by`].
+const EPOCH: u64 = 1 << 32;
+
 impl Voters {
+    /// Where a majority is lost for good: an operator begins a new epoch, with one voter that decides alone. What the lost ones
+    /// decided and this one does not know is forgotten; so tokens and versions begin anew above all that they may have given
+    /// out, see [`Voters::floor`].
+    pub fn recovered_by(voter: Voter, known: Option<&Self>) -> Self {
+        let epoch = known.map_or(0, |known| known.version / EPOCH);
+        Self { version: epoch.saturating_add(1).saturating_mul(EPOCH).saturating_add(1), set: vec![voter], next: None }
+    }
+
+    /// What tokens and versions of this epoch are above.
+    pub fn floor(&self) -> u64 {
+        self.version / EPOCH * EPOCH
+    }
+
     /// The first: whoever founds a cluster decides alone.
     pub fn founded_by(voter: Voter) -> Self {
         Self { version: 1, set: vec![voter], next: None }

@@ -69,7 +69,7 @@ impl Replica {
         self.schemas.judge(collection).settle(name, view, self.in_force(policies, spent))
     }
 
-    pub(super) fn in_force<'a>(&'a self, policies: &'a Policies, spent: &'a Spent) -> InForce<'a> {
+    pub(in crate::engine) fn in_force<'a>(&'a self, policies: &'a Policies, spent: &'a Spent) -> InForce<'a> {
         InForce { policies, customs: &self.config.customs, advisor: self.standing(), spent: Some(spent) }
     }
 

@@ -1,11 +1,12 @@
 //! The write that changes the register a conflict is in: a field, or one key of a map.
 
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 
 use super::super::handle::Node;
 use super::super::read::etag;
 use super::super::write::{DocumentWrite, IfMatch, Missing, WriteBody};
 use super::{ResolveError, SYSTEM};
+use crate::conflict::judge::place;
 use crate::crdt::FieldKind;
 use crate::document::{Address, Edit};
 use crate::engine::Replica;
@@ -55,16 +56,6 @@ impl Node {
         let kind = schema.field(field).and_then(|field| if is_key { field.inner } else { Some(field.kind) });
         matches!(kind, Some(FieldKind::Fww | FieldKind::Max | FieldKind::Min))
     }
-}
-
-/// The field a register is, or the map and the key.
-fn place(fields: &Map<String, Json>, register: &str) -> (String, Option<String>) {
-    if fields.contains_key(register) {
-        return (register.to_owned(), None);
-    }
-    let splits = register.match_indices('.').map(|(at, _)| (&register[..at], &register[at + 1..]));
-    let found = splits.into_iter().find(|(field, _)| fields.get(*field).is_some_and(Json::is_object));
-    found.map_or((register.to_owned(), None), |(field, key)| (field.to_owned(), Some(key.to_owned())))
 }
 
 pub(super) fn etag_of(replica: &Replica, name: &str) -> Option<String> {

@@ -12,16 +12,17 @@
 //! | a counter is the sum of the increments its clock covers | [`counter`] |
 //! | conflicts follow from the state, and no value is overruled without an entry in the ledger | [`conflicts`] |
 //! | an audit is on its disk as it was anchored | [`audit`] |
+//! | one holder for each token, one set of voters for each version, one value for each ballot | [`locks`] |
+//! | what a quorum decides is one history, and what nodes read of it was decided | [`decisions`] |
 //! | buffers are bounded | [`bounds`] |
 //! | equal clocks, equal states, equal bytes, within a bounded time | [`agreement`] |
-//!
-//! Ballots and locks bring theirs along.
 
 pub mod agreement;
 pub mod audit;
 pub mod bounds;
 pub mod conflicts;
 pub mod counter;
+pub mod decisions;
 pub mod durability;
 pub mod ledger;
 pub mod locks;

@@ -149,6 +149,20 @@ impl Cluster {
         .await;
     }
 
+    /// Waits until all running nodes know so many voters, none of them on the way.
+    pub async fn voters(&self, wanted: usize) -> Vec<Value> {
+        until("voters at rest", JOIN_TIMEOUT, async || {
+            let mut all = Vec::new();
+            for node in self.running() {
+                all.push(node.http.get("/v1/voters").await.ok());
+            }
+            let rests = |view: &Value| view["changing"] == false && view["voters"].as_array().unwrap().len() == wanted;
+            let alike = all.windows(2).all(|pair| pair[0]["version"] == pair[1]["version"]);
+            if all.iter().all(rests) && alike { Ok(all) } else { Err(format!("{all:?}")) }
+        })
+        .await
+    }
+
     pub fn running(&self) -> impl Iterator<Item = &Node> {
         self.nodes.iter().filter(|node| node.runs())
     }
