@@ -69,6 +69,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
             Kind::Held,
             Kind::NoQuorum,
             Kind::Undecided,
+            Kind::TooNew,
             Kind::Busy,
             Kind::Storage,
             Kind::ShuttingDown,

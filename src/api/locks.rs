@@ -15,9 +15,9 @@ use crate::engine::ballot::lock::{NAME_MAX, RequestId};
 use crate::node::{Grant, Lock, LockError, LockStatus};
 
 /// Longest wait of one request, ms: well under the time a request may take.
-const WAIT_MS_MAX: u64 = 30_000;
+pub(super) const WAIT_MS_MAX: u64 = 30_000;
 const PATH: &str = "/v1/locks/{*id}";
-const PROBLEMS: &[Kind] = &[Kind::NoQuorum, Kind::Undecided, Kind::BadParameter];
+const PROBLEMS: &[Kind] = &[Kind::NoQuorum, Kind::Undecided, Kind::TooNew, Kind::BadParameter];
 
 static AFTER: Parameter = Parameter {
     name: "after",
@@ -40,7 +40,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         accepts: &[(JSON, "LockRequest")],
         gives: (JSON, "LockGrant"),
         session: false,
-        problems: &[Kind::NoQuorum, Kind::Undecided, Kind::BadParameter, Kind::Held, Kind::Busy],
+        problems: &[Kind::NoQuorum, Kind::Undecided, Kind::TooNew, Kind::BadParameter, Kind::Held, Kind::Busy],
         handler: |ask| Box::pin(acquire(ask)),
     },
     Operation {
@@ -53,7 +53,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         accepts: &[(JSON, "LockToken")],
         gives: (JSON, "LockGrant"),
         session: false,
-        problems: &[Kind::NoQuorum, Kind::Undecided, Kind::BadParameter, Kind::NotHolder],
+        problems: &[Kind::NoQuorum, Kind::Undecided, Kind::TooNew, Kind::BadParameter, Kind::NotHolder],
         handler: |ask| Box::pin(renew(ask)),
     },
     Operation {
@@ -66,7 +66,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         accepts: &[(JSON, "LockToken")],
         gives: (JSON, "LockReleased"),
         session: false,
-        problems: &[Kind::NoQuorum, Kind::Undecided, Kind::BadParameter, Kind::NotHolder],
+        problems: &[Kind::NoQuorum, Kind::Undecided, Kind::TooNew, Kind::BadParameter, Kind::NotHolder],
         handler: |ask| Box::pin(release(ask)),
     },
     Operation {

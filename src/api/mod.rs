@@ -31,6 +31,7 @@ mod query;
 mod routes;
 mod schemas;
 mod serve;
+mod vms;
 mod watch;
 mod wire;
 

@@ -10,7 +10,7 @@ use super::operation::{Ask, Operation, Outcome, answer};
 use super::problem::{Kind, MEDIA_TYPE};
 use super::query::{Parameter, Takes};
 use super::routes::operations;
-use super::{advisor, conflicts, knowledge, locks, policies};
+use super::{advisor, conflicts, knowledge, locks, policies, vms};
 
 pub(super) static OPERATIONS: &[Operation] = &[Operation {
     method: Method::GET,
@@ -170,8 +170,14 @@ fn all_schemas() -> Value {
     for (name, schema) in super::audit::schemas() {
         all[name] = schema;
     }
-    for more in [conflicts::schemas(), policies::schemas(), advisor::schemas(), knowledge::schemas(), locks::schemas()]
-    {
+    for more in [
+        conflicts::schemas(),
+        policies::schemas(),
+        advisor::schemas(),
+        knowledge::schemas(),
+        locks::schemas(),
+        vms::schemas(),
+    ] {
         if let (Value::Object(all), Value::Object(more)) = (&mut all, more) {
             all.extend(more);
         }

@@ -44,6 +44,7 @@ pub enum Kind {
     AuditHeld,
     BadModel,
     BadItem,
+    BadVm,
     TooFewDecisions,
     AdvisorOff,
     NoSuchConflict,
@@ -66,7 +67,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 48] = [
+    pub const ALL: [Kind; 49] = [
         Kind::BadRequest,
         Kind::BadParameter,
         Kind::BadJson,
@@ -96,6 +97,7 @@ impl Kind {
         Kind::AuditHeld,
         Kind::BadModel,
         Kind::BadItem,
+        Kind::BadVm,
         Kind::TooFewDecisions,
         Kind::AdvisorOff,
         Kind::NoSuchConflict,
@@ -149,6 +151,7 @@ impl Kind {
             Self::AuditHeld => ("audit-held", 422, "An audit of this node is here already"),
             Self::BadModel => ("bad-model", 422, "This is no model of the advisor"),
             Self::BadItem => ("bad-item", 422, "This is no item of knowledge"),
+            Self::BadVm => ("bad-vm", 422, "The change of a VM makes no sense"),
             Self::TooFewDecisions => ("too-few-decisions", 422, "There are too few decisions to learn from"),
             Self::AdvisorOff => ("advisor-off", 404, "The advisor is off"),
             Self::NoSuchConflict => ("no-such-conflict", 404, "There is no such conflict"),

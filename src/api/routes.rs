@@ -10,7 +10,8 @@ use super::operation::Operation;
 use super::problem::{Kind, Problem};
 use super::serve::Api;
 use super::{
-    advisor, audit, batch, cluster, conflicts, docs, gate, health, knowledge, locks, openapi, policies, schemas, watch,
+    advisor, audit, batch, cluster, conflicts, docs, gate, health, knowledge, locks, openapi, policies, schemas, vms,
+    watch,
 };
 
 /// Every operation of the API.
@@ -26,6 +27,7 @@ pub(super) fn operations() -> impl Iterator<Item = &'static Operation> {
         advisor::OPERATIONS,
         knowledge::OPERATIONS,
         locks::OPERATIONS,
+        vms::OPERATIONS,
         cluster::OPERATIONS,
         health::OPERATIONS,
         openapi::OPERATIONS,

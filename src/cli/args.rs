@@ -6,7 +6,7 @@ use crate::cli::exit::Error;
 use crate::cli::output::Output;
 use crate::cli::{
     about, advisor, audit, bench, chaos, cluster, conflicts, demo, knowledge, lock, policy, read, replay, run as node,
-    sim, status, transfer, watch, write,
+    sim, status, transfer, vm, watch, write,
 };
 
 const AFTER: &str = "\
@@ -63,6 +63,7 @@ enum Command {
     Knowledge(knowledge::KnowledgeArgs),
     Lock(lock::LockArgs),
     Voters(lock::VotersArgs),
+    Vm(vm::VmArgs),
     Peers(status::PeersArgs),
     Leave(status::LeaveArgs),
     Export(transfer::ExportArgs),
@@ -106,6 +107,7 @@ async fn dispatch(command: Command, output: Output) -> Result<(), Error> {
         Command::Knowledge(args) => knowledge::knowledge(args, output).await,
         Command::Lock(args) => lock::lock(args, output).await,
         Command::Voters(args) => lock::voters(args, output).await,
+        Command::Vm(args) => vm::vm(args, output).await,
         Command::Peers(args) => status::peers(args, output).await,
         Command::Leave(args) => status::leave(args, output).await,
         Command::Export(args) => transfer::export(args, output).await,

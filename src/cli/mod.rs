@@ -36,6 +36,7 @@ mod status;
 mod traffic;
 mod transfer;
 mod view;
+mod vm;
 mod watch;
 mod write;
 

@@ -3,3 +3,4 @@
 //! Like the floors below, nothing here does I/O, reads a clock or draws a random number.
 
 pub mod knowledge;
+pub mod vms;

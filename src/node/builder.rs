@@ -205,6 +205,7 @@ impl Builder {
             tokio::spawn(watch_space(node.clone(), dir));
         }
         tokio::spawn(super::knowledge::follow(node.clone()));
+        tokio::spawn(super::membership::come_back(node.clone()));
         if !known && self.join.is_empty() && self.mdns {
             node.found_unless_met().await?;
         }

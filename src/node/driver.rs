@@ -14,6 +14,7 @@ use super::watch::ConflictNote;
 use crate::clock::NodeId;
 use crate::conflict::Conflict;
 use crate::conflict::policy::To;
+use crate::domain::vms::ONE_HOST;
 use crate::engine::io::Signed;
 use crate::engine::keys::Keys;
 use crate::engine::persist::WriteBatch;
@@ -255,6 +256,9 @@ impl Inner {
             Event::ConflictDetected(conflict) => {
                 self.ring.push_conflict(ConflictNote::of(&conflict, false));
                 tell_conflict(&conflict);
+                if conflict.rule.as_deref() == Some(ONE_HOST) {
+                    self.split_brains.fetch_add(1, Ordering::Relaxed);
+                }
             }
             Event::Asked { id, outcome } => self.asks.told(id, outcome),
             Event::RegisterChanged(register) => self.asks.changed(register),

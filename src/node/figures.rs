@@ -1,5 +1,7 @@
 //! What `/metrics` shows of the node.
 
+use std::sync::atomic::Ordering;
+
 use super::handle::Node;
 use crate::engine::Replica;
 use crate::engine::detector::Liveness;
@@ -11,6 +13,8 @@ impl Node {
     /// Figures in one order, those of one name together.
     pub fn figures(&self) -> Vec<Figure> {
         let mut figures = self.engine_figures();
+        let splits = self.inner.split_brains.load(Ordering::Relaxed);
+        figures.push(counter("folkmoot_split_brain_total", "VMs found to be run by two hosts", splits));
         if let Some(net) = self.inner.effects.net() {
             figures.extend(network_figures(&net.statistics()));
         }

@@ -57,6 +57,8 @@ pub(super) struct Inner {
     /// This start has to hear from its cluster first: a newcomer, or one whose store was rebuilt.
     pub awaits_contact: AtomicBool,
     pub known: super::knowledge::Known,
+    /// VMs that were found to be run by two hosts, since this start.
+    pub split_brains: AtomicU64,
     /// Held while the advisor is trained here.
     pub training: tokio::sync::Mutex<()>,
     pub stopping: watch::Sender<bool>,
@@ -97,6 +99,7 @@ impl Inner {
             announced_api: Mutex::default(),
             awaits_contact: AtomicBool::new(awaits_contact),
             known: super::knowledge::Known::default(),
+            split_brains: AtomicU64::new(0),
             training: tokio::sync::Mutex::default(),
             stopping: watch::channel(false).0,
             stopped: watch::channel(false).0,

@@ -42,6 +42,23 @@ pub enum RecoverError {
     NoCluster,
 }
 
+/// One that was evicted and is there after all hears of it, and says so: it is a member again.
+pub(super) async fn come_back(node: Node) {
+    let mut progress = node.inner.progress.subscribe();
+    loop {
+        tokio::select! {
+            moved = progress.changed() => if moved.is_err() { return },
+            () = node.stopping() => return,
+        }
+        let has_left = || node.inner.replica.read().members().get(&node.id()).is_some_and(|member| member.left);
+        // One that leaves by itself announces nothing any more.
+        if has_left() && node.inner.announced_api.lock().is_some() {
+            tracing::warn!("this node was evicted while it could not be reached; it says that it is there");
+            node.announce_again();
+        }
+    }
+}
+
 impl Node {
     /// Takes a lost member out of the cluster: nobody waits for it any more, and what was removed need not be remembered for
     /// its sake. A quorum has to agree, so that no two sides evict each other. Should it come back, it takes over all there

@@ -20,6 +20,7 @@ pub mod driver;
 pub mod figures;
 pub mod handle;
 pub mod host;
+pub mod keep;
 pub mod knowledge;
 pub mod lock;
 pub mod membership;
@@ -29,6 +30,7 @@ pub mod read;
 pub mod settings;
 pub mod status;
 pub mod token;
+pub mod vms;
 pub mod watch;
 pub mod write;
 
@@ -41,6 +43,7 @@ pub use conflicts::{ConflictFilter, Preview, Previewed, Reopened, Resolution, Re
 pub use decide::{DecideError, Decided, Decision, Take};
 pub use figures::{Figure, FigureKind};
 pub use handle::{LeaveError, Node};
+pub use keep::{Kept, Lost};
 pub use knowledge::{Added, Found, Indexed, KnowledgeError, KnowledgeFilter, KnowledgePage, Similar};
 pub use lock::{Grant, Lock, LockError, LockStatus};
 pub use membership::{EvictError, RecoverError};
@@ -48,6 +51,7 @@ pub use read::{Behind, Listing, Read, Shown};
 pub use settings::{NodeSettings, Ready, RunError};
 pub use status::{ClusterStatus, PeerStatus};
 pub use token::{ParseTokenError, Token};
+pub use vms::{VmRun, VmStop, Vms, VmsError};
 pub use watch::{Change, ConflictNote, ParsePositionError, Position, Told, Watch, WatchAll, WatchError};
 pub use write::{DocumentWrite, Durability, IfMatch, Missing, ParseDurabilityError, Receipt, WriteBody, WriteError};
 

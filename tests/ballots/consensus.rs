@@ -12,8 +12,9 @@ use folkmoot::clock::{Incarnation, NodeId, ReplicaId};
 use folkmoot::engine::ballot::{
     Acceptor, Answer, Applied, Ballot, Change, Proposal, Question, Step, StoreId, Voter, Voters,
 };
-use folkmoot::sim::chance::Chance;
-use stateright::{Checker, Expectation, Model, Property};
+use stateright::{Checker, Model, Property};
+
+use crate::walk::{runs, walk};
 
 /// Adds a name to the list, once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -222,38 +223,14 @@ fn three_voters_and_two_proposers_decide_one_history_in_every_order_of_everythin
 /// Steps of one drawn run: what three proposers need to decide three times over, and as much again.
 const STEPS: usize = 150;
 
-/// So many runs that CI has the time for them; with `FOLKMOOT_LONG=1` a hundred times as many.
-fn runs() -> u64 {
-    if std::env::var_os("FOLKMOOT_LONG").is_some() { 2_000_000 } else { 20_000 }
-}
-
-/// Draws a run, and gives the first state in which a property that always holds does not, and the last one.
-fn walk(model: &Consensus, seed: u64) -> (Option<State>, State) {
-    let mut draw = Chance::new(seed);
-    let mut state = model.init_states().remove(0);
-    for _ in 0..STEPS {
-        let mut actions = Vec::new();
-        model.actions(&state, &mut actions);
-        let after = |at: usize| model.next_state(&state, actions[at].clone());
-        let at = draw.index(actions.len());
-        let Some(next) = (at..actions.len()).chain(0..at).find_map(after) else { break };
-        state = next;
-        let mut always = model.properties().into_iter().filter(|property| property.expectation == Expectation::Always);
-        if always.any(|property| !(property.condition)(model, &state)) {
-            return (Some(state.clone()), state);
-        }
-    }
-    (None, state)
-}
-
 #[test]
 fn five_voters_and_three_proposers_decide_one_history_in_every_run_that_was_drawn() {
     let model = Consensus { attempts: [3, 3], ..Consensus::correct(5, 3) };
     let mut all_decided = 0;
     // Drawn runs, each to its end: breadth first, no bound that fits here would see a second decision.
     for seed in 0..runs() {
-        let (broken, last) = walk(&model, seed);
-        assert_eq!(broken, None, "run {seed}");
+        let (holds, last) = walk(&model, seed, STEPS);
+        assert!(holds, "run {seed}: {last:?}");
         all_decided += u64::from(last.proposers.iter().all(|proposer| proposer.decided.is_some()));
     }
     assert!(all_decided > runs() / 100, "{all_decided} runs in which all are decided");
@@ -263,7 +240,7 @@ fn five_voters_and_three_proposers_decide_one_history_in_every_run_that_was_draw
 #[test]
 fn drawn_runs_find_what_a_minority_of_five_decides() {
     let model = Consensus { attempts: [3, 3], quorum_of: Some(2), ..Consensus::correct(5, 3) };
-    assert!((0..runs()).any(|seed| walk(&model, seed).0.is_some()));
+    assert!((0..runs()).any(|seed| !walk(&model, seed, STEPS).0));
 }
 
 #[test]

@@ -3,3 +3,5 @@
 
 mod consensus;
 mod fence;
+mod reconfiguration;
+mod walk;

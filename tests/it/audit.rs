@@ -17,11 +17,13 @@ async fn records(cluster: &Cluster, node: usize, query: &str) -> Vec<Value> {
 async fn a_conflict_is_on_record_everywhere_and_a_changed_record_is_named() {
     let cluster = Cluster::start(2).await;
     let early = run(&["audit", "export", "--api", &cluster[0].http.base], COMMAND).await.ok().to_owned();
-    cluster[0].http.put("vms/vm-1", json!({ "host": "h0" })).await.ok();
+    let schema = json!({ "fields": { "place": { "type": "contested", "resolver": "manual" } } });
+    cluster[0].http.ask("PUT", "/v1/schemas/vms", &[], schema).await.ok();
+    cluster[0].http.put("vms/vm-1", json!({ "place": "h0" })).await.ok();
     cluster.agree().await;
     cluster.partition(&[&[0], &[1]]).await;
-    cluster[0].http.put("vms/vm-1", json!({ "host": "h1" })).await.ok();
-    cluster[1].http.put("vms/vm-1", json!({ "host": "h2" })).await.ok();
+    cluster[0].http.put("vms/vm-1", json!({ "place": "h1" })).await.ok();
+    cluster[1].http.put("vms/vm-1", json!({ "place": "h2" })).await.ok();
     cluster.heal().await;
     cluster.agree().await;
 

@@ -15,7 +15,8 @@ async fn the_demo_converges_within_a_minute_and_says_what_happened() {
     let ended = run(&["demo"], DEMO_MAX).await;
     eprintln!("the demo took {:?}", start.elapsed());
     assert_eq!(ended.code, Some(0), "{}\n{}", ended.stdout, ended.stderr);
-    let conflict = ["settled by last_writer", "demo@", "oak's ledger keeps", "an undo at elm"];
+    let conflict =
+        ["settled by priority", "demo@", "oak's ledger keeps", "an undo at elm", "oak takes it over", "once elm stops"];
     for word in ["oak", "ash", "elm"].into_iter().chain(conflict) {
         assert!(ended.stdout.contains(word), "`{word}` is missing in:\n{}", ended.stdout);
     }

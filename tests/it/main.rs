@@ -32,3 +32,4 @@ mod replay;
 mod restored;
 mod session;
 mod surfaces;
+mod vms;

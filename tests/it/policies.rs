@@ -82,6 +82,7 @@ async fn rules_that_merged_documents_break_are_listed_until_the_documents_are_me
 #[tokio::test]
 async fn a_policy_is_previewed_put_in_force_everywhere_and_named_with_its_version() {
     let world = World::start().await;
+    world.schema("vms", "[fields.power_state]\ntype = \"contested\"\nresolver = \"last_writer\"\n").await;
     world.http(WEST).put("vms/1", json!({ "power_state": "x", "tier": "serving" })).await.ok();
     world.both(&[("vms/1", json!({ "power_state": "running" }), json!({ "power_state": "stopped" }))]).await;
     let by_schema = world.conflict("vms/1").await;

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::cli::client::Client;
-use crate::cli::demo::script;
+use crate::cli::demo::script::{self, NAMES};
 use crate::cli::exit::Error;
 use crate::cli::read::Pages;
 
@@ -18,6 +18,15 @@ pub struct Check {
     /// What was found where it did not hold.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub found: Vec<String>,
+}
+
+impl Check {
+    /// A claim about what each of the nodes shows.
+    pub fn on_each(claim: String, shown: &[Value], holds: impl Fn(&Value) -> bool) -> Self {
+        let wrong = shown.iter().zip(NAMES).filter(|(shown, _)| !holds(shown));
+        let found: Vec<String> = wrong.map(|(shown, name)| format!("{name}: {shown}")).collect();
+        Self { claim, held: found.is_empty(), found }
+    }
 }
 
 /// What one node holds of what the demo wrote.
@@ -66,7 +75,7 @@ fn judge(holdings: &[(&str, Holding)]) -> Vec<Check> {
     };
     let contested = |index: usize, what: &str, shown: &str, other: &str| {
         check(
-            format!("{what} shows its last writer, {shown:?}; {other:?} stays visible as a sibling"),
+            format!("{what} shows {shown:?}; {other:?} stays visible as a sibling"),
             &|holding| {
                 let field = &holding.contested[index];
                 field.shown == shown && field.siblings == set(&[shown, other])

@@ -1,4 +1,4 @@
-//! The demo's last act: one of the conflicts that the split left behind is listed, settled by a policy, found in the
+//! One of the conflicts that the split left behind is listed, settled by a policy, found in the
 //! ledger, and its overruled value brought back.
 
 use std::time::Duration;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cli::client::{Body, Client, Terms};
 use crate::cli::demo::checks::Check;
-use crate::cli::demo::script::{ASH, CONTESTED, ELM, NAMES, OAK};
+use crate::cli::demo::script::{ASH, CONTESTED, ELM, OAK};
 use crate::cli::exit::Error;
 use crate::cli::processes::LocalCluster;
 use crate::cli::view::short_digest;
@@ -52,23 +52,15 @@ async fn list(clients: &[Client]) -> Result<Vec<Value>, Error> {
     Ok(listed)
 }
 
-/// A claim about what each of these nodes shows.
-fn check(claim: String, shown: &[Value], holds: impl Fn(&Value) -> bool) -> Check {
-    let wrong = shown.iter().zip(NAMES).filter(|(shown, _)| !holds(shown));
-    let found: Vec<String> = wrong.map(|(shown, name)| format!("{name}: {shown}")).collect();
-    Check { claim, held: found.is_empty(), found }
-}
-
 fn one_conflict(listed: &[Value], id: &str) -> Check {
     let claim = format!(
         "conflict {} is \"paused\" beside \"stopped\" in {CONTESTED} {FIELD}: all three list it under this id, settled by \
-         last_writer",
+         priority",
         short_digest(id)
     );
-    let holds = |conflict: &Value| {
-        conflict["id"] == id && conflict["resolver"] == "last_writer" && conflict["value"] == "paused"
-    };
-    check(claim, listed, holds)
+    let holds =
+        |conflict: &Value| conflict["id"] == id && conflict["resolver"] == "priority" && conflict["value"] == "paused";
+    Check::on_each(claim, listed, holds)
 }
 
 fn decided(listed: &[Value], id: &str) -> Check {
@@ -78,7 +70,7 @@ fn decided(listed: &[Value], id: &str) -> Check {
         let by = conflict["policy"].as_str().unwrap_or_default();
         conflict["id"] == id && conflict["value"] == "stopped" && by.starts_with("demo@") && by.ends_with(RULE)
     };
-    check(claim, listed, holds)
+    Check::on_each(claim, listed, holds)
 }
 
 /// What oak's ledger says of "paused", and its dot.
@@ -88,14 +80,14 @@ async fn remembered(oak: &Client) -> Result<(Check, Value), Error> {
     let of = |value: &str| items().find(|item| item["value"] == value).cloned().unwrap_or_default();
     let (paused, stopped) = (of("paused"), of("stopped"));
     let claim = String::from(
-        "oak's ledger keeps both values with their dots; after the healing \"stopped\" had given way, by last_writer",
+        "oak's ledger keeps both values with their dots; after the healing \"stopped\" had given way, by priority",
     );
     let holds = |ledger: &Value| {
         let [paused, stopped] = [&ledger[0], &ledger[1]];
-        stopped["overruled"] == true && stopped["rule"] == "last_writer" && stopped["winner"] == paused["dot"]
+        stopped["overruled"] == true && stopped["rule"] == "priority" && stopped["winner"] == paused["dot"]
     };
     let dot = paused["dot"].clone();
-    Ok((check(claim, &[json!([paused, stopped])], holds), dot))
+    Ok((Check::on_each(claim, &[json!([paused, stopped])], holds), dot))
 }
 
 async fn undone(clients: &[Client]) -> Result<Check, Error> {
@@ -108,7 +100,7 @@ async fn undone(clients: &[Client]) -> Result<Check, Error> {
     let holds = |document: &Value| {
         document["fields"][FIELD] == "paused" && document["siblings"].as_object().is_some_and(serde_json::Map::is_empty)
     };
-    Ok(check(claim, &shown, holds))
+    Ok(Check::on_each(claim, &shown, holds))
 }
 
 #[cfg(test)]
@@ -117,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_node_that_lists_another_conflict_or_another_value_is_named() {
-        let good = json!({ "id": "c", "value": "paused", "resolver": "last_writer" });
+        let good = json!({ "id": "c", "value": "paused", "resolver": "priority" });
         let mut other = good.clone();
         other["id"] = "d".into();
         assert!(one_conflict(&[good.clone(), good.clone()], "c").held);

@@ -26,6 +26,8 @@ pub struct Report {
     pub checks: Vec<Check>,
     /// One conflict, its policy, its ledger entries, and an undo.
     pub conflict: Vec<Check>,
+    /// A VM whose worker is cut off.
+    pub vm: Vec<Check>,
     pub total_s: f64,
 }
 
@@ -65,7 +67,7 @@ impl Act {
 
 impl Report {
     pub fn held(&self) -> bool {
-        self.checks.iter().chain(&self.conflict).all(|check| check.held) && !self.checks.is_empty()
+        self.checks.iter().chain(&self.conflict).chain(&self.vm).all(|check| check.held) && !self.checks.is_empty()
     }
 
     pub fn set_digests(&mut self, views: &[ClusterView]) {
@@ -125,6 +127,8 @@ impl Report {
         tell_checks(&self.checks, out);
         out.push(String::from("\nOne of the conflicts: listed, settled by a policy, remembered, undone"));
         tell_checks(&self.conflict, out);
+        out.push(String::from("\nA VM on the side that was cut off"));
+        tell_checks(&self.vm, out);
         let end = if self.held() { "Everything converged" } else { "NOT everything is as it has to be" };
         out.push(format!("\n{end}; the whole took {:.1} s.", self.total_s));
     }

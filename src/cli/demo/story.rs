@@ -10,7 +10,7 @@ use crate::cli::client::Client;
 use crate::cli::cluster::directory;
 use crate::cli::demo::report::{Act, NodeReport, Report};
 use crate::cli::demo::script::{self, ASH, ELM, NAMES, OAK, Step};
-use crate::cli::demo::{checks, conflict};
+use crate::cli::demo::{checks, conflict, vm};
 use crate::cli::exit::Error;
 use crate::cli::output::Output;
 use crate::cli::processes::{LocalCluster, Plan};
@@ -109,6 +109,8 @@ async fn tell_story(cluster: &LocalCluster, report: &mut Report, begin: Instant,
     report.checks = checks::all(&cluster.clients()).await?;
     output.say("Settling one of the conflicts by a policy, and undoing that…");
     report.conflict = conflict::play(cluster).await?;
+    output.say("Having elm run a VM, and cutting it off again…");
+    report.vm = vm::play(cluster).await?;
     report.total_s = begin.elapsed().as_secs_f64();
     Ok(())
 }

@@ -19,6 +19,8 @@ pub(super) fn set(field: &str, value: Json) -> Edit {
 
 /// Both sides of a cut say where the VM is; only a person can tell.
 fn contested(world: &mut World) {
+    let manual = json!({ "type": "contested", "resolver": "manual" });
+    world.put(0, "schemas/vms", json!({ "definition": { "fields": { "host": manual } } }));
     world.put(0, "vms/1", json!({ "host": "h0" }));
     world.settle();
     world.partition(&[0], &[1]);
