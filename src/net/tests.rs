@@ -468,7 +468,9 @@ async fn shutdown_sends_what_is_queued() {
 
 #[tokio::test]
 async fn a_seed_without_an_id_is_found_later_and_found_again() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // Not one of those that the system gives to whoever connects: it may be somebody's by the time it is listened on.
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let port = (9_000..10_000).find(is_free).expect("a free port");
     let address = format!("/ip4/127.0.0.1/tcp/{port}");
     let mut bob = Node::start(Config { seeds: vec![address.clone()], ..config(2) }).await;
     assert!(bob.dial_failed().await.contains("refused"));

@@ -21,7 +21,8 @@ fn says(words: &str, parts: &[&str]) {
 #[tokio::test]
 async fn a_second_process_on_one_data_dir_is_refused_and_the_first_goes_on() {
     let cluster = Cluster::start(1).await;
-    let second = cluster[0].launch.clone();
+    let mut second = cluster[0].launch.clone();
+    (second.api, second.listen) = ("127.0.0.1:0".to_owned(), "/ip4/127.0.0.1/tcp/0".to_owned());
     let words = second.refused().await.failed(DENIED).to_owned();
     says(&words, &["is in use by process", "node-0", "choose another data directory"]);
     cluster[0].http.put("vms/vm-1", json!({})).await.ok();

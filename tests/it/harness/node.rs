@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -50,20 +51,32 @@ pub struct Node {
     process: Option<Reaped>,
 }
 
-/// A port that is free now. For a node whose address must be known before it starts.
+/// Ports below those that the system gives to whoever connects: one of those may be somebody's by the time a node starts,
+/// or starts again.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
+
+/// A port that nobody listens on, and that is given out once.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let of_process = (std::process::id() % 200) as u16 * 100;
+    loop {
+        let port =
+            PORTS.start + of_process.wrapping_add(NEXT_PORT.fetch_add(1, Ordering::Relaxed)) % PORTS.len() as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 impl Launch {
-    /// A node with its data in `dir/name`, on ports that the system chooses.
+    /// A node with its data in `dir/name`, on ports of its own.
     pub fn new(dir: &Path, name: &str, store: &str) -> Self {
         Self {
             name: name.to_owned(),
             data_dir: dir.join(name),
             store: store.to_owned(),
-            api: "127.0.0.1:0".to_owned(),
-            listen: "/ip4/127.0.0.1/tcp/0".to_owned(),
+            api: format!("127.0.0.1:{}", free_port()),
+            listen: format!("/ip4/127.0.0.1/tcp/{}", free_port()),
             join: Vec::new(),
             more: vec!["--chaos".to_owned()],
         }
