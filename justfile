@@ -54,7 +54,7 @@ crash rounds="20":
 # The scenarios on real processes, in network namespaces; needs root.
 lab *args:
     cargo build --release
-    for scenario in simulations/split-brain-heals.toml simulations/networks-of-all-shapes.toml simulations/restored-disk.toml \
+    for scenario in simulations/locks-are-fenced.toml simulations/split-brain-heals.toml simulations/networks-of-all-shapes.toml simulations/restored-disk.toml \
         simulations/crashes-lose-nothing-acknowledged.toml simulations/members-come-and-go.toml simulations/lab/*.toml; do \
         cargo run --release -- chaos "$scenario" {{args}} || exit 1; done
 

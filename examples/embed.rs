@@ -1,7 +1,7 @@
-//! Agents share a task board.
+//! Agents share a board of chores.
 //!
 //! Two nodes in one process (they would be two hosts) hold the same board. Each agent works at its own node and asks
-//! nobody: it claims tasks, counts what it did, and leaves marks. At the end both boards are equal, and nothing was lost.
+//! nobody: it does chores, counts what it did, and leaves marks. At the end both boards are equal, and nothing was lost.
 //!
 //! ```sh
 //! cargo run --example embed
@@ -18,19 +18,19 @@ use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// What the board holds. A field's type comes from the collection's schema, or from what is first written to it:
-/// `attempts` of `tasks` is declared a counter, an array such as `marks` becomes a set.
+/// What the board holds. A field's type comes from the collection's schema, or from what is first written to it: what is
+/// counted up, such as `attempts`, becomes a counter, an array such as `marks` a set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Task {
+struct Chore {
     title: String,
     state: String,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     attempts: i64,
     #[serde(default)]
     marks: BTreeSet<String>,
 }
 
-const TASKS: usize = 5;
+const CHORES: usize = 5;
 const AGENTS: [&str; 4] = ["ada", "bob", "cleo", "dan"];
 /// Far more than it takes.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -43,15 +43,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let field = Node::builder().name("field").listen("/ip4/127.0.0.1/tcp/0").join(&address).start().await?;
 
     // What was written at one node is waited for at the other by the token of the write's receipt.
-    let (board, remote_board) = (hall.collection::<Task>("tasks")?, field.collection::<Task>("tasks")?);
+    let (board, remote_board) = (hall.collection::<Chore>("chores")?, field.collection::<Chore>("chores")?);
     let mut written = Token::default();
-    for n in 0..TASKS {
-        let task =
-            Task { title: format!("task {n}"), state: "pending".into(), attempts: 0, marks: BTreeSet::default() };
-        written.merge(&board.put(&format!("t-{n}"), &task).await?.token);
+    for n in 0..CHORES {
+        let chore =
+            Chore { title: format!("chore {n}"), state: "pending".into(), attempts: 0, marks: BTreeSet::default() };
+        written.merge(&board.put(&format!("c-{n}"), &chore).await?.token);
     }
     field.wait_for(&written, PATIENCE).await?;
-    println!("the board of {} has {} tasks at {}", hall.name(), remote_board.list()?.len(), field.name());
+    println!("the board of {} has {} chores at {}", hall.name(), remote_board.list()?.len(), field.name());
 
     // A watch at one node sees what agents at both do, from now on.
     let changes = remote_board.watch()?;
@@ -61,16 +61,21 @@ async fn main() -> Result<(), Box<dyn Error>> {
     hall.wait_for(&there, PATIENCE).await?;
     field.wait_for(&here, PATIENCE).await?;
 
-    let tasks = board.list()?;
-    for (id, task) in &tasks {
-        println!("{id}  {}  {} attempts  {}", task.state, task.attempts, Vec::from_iter(task.marks.clone()).join(" "));
-        // Every agent tried each task once and marked it: counters add up, sets unite, whoever wrote where.
-        assert_eq!(task.attempts, AGENTS.len() as i64);
-        assert_eq!(task.marks, AGENTS.map(String::from).into());
-        assert_eq!(task.state, "done");
+    let chores = board.list()?;
+    for (id, chore) in &chores {
+        println!(
+            "{id}  {}  {} attempts  {}",
+            chore.state,
+            chore.attempts,
+            Vec::from_iter(chore.marks.clone()).join(" ")
+        );
+        // Every agent tried each chore once and marked it: counters add up, sets unite, whoever wrote where.
+        assert_eq!(chore.attempts, AGENTS.len() as i64);
+        assert_eq!(chore.marks, AGENTS.map(String::from).into());
+        assert_eq!(chore.state, "done");
     }
-    assert_eq!(tasks.len(), TASKS);
-    assert_eq!(tasks, remote_board.list()?);
+    assert_eq!(chores.len(), CHORES);
+    assert_eq!(chores, remote_board.list()?);
     assert_eq!(hall.cluster().state_digest, field.cluster().state_digest);
     println!("both boards are equal");
 
@@ -79,8 +84,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Each agent of `names` takes every task once. Returns what was written, for others to wait for.
-async fn work(board: &Collection<Task>, names: &[&str]) -> Result<Token, Box<dyn Error>> {
+/// Each agent of `names` does every chore once. Returns what was written, for others to wait for.
+async fn work(board: &Collection<Chore>, names: &[&str]) -> Result<Token, Box<dyn Error>> {
     let mut written = Token::default();
     for name in names {
         for (id, _) in board.list()? {
@@ -91,22 +96,27 @@ async fn work(board: &Collection<Task>, names: &[&str]) -> Result<Token, Box<dyn
             ];
             written.merge(&board.edit(&id, tried).await?.token);
             // An update reads, changes and writes the difference; it starts again when another writer here came between.
-            written.merge(&board.update(&id, |task| task.state = "done".into()).await?.token);
+            written.merge(&board.update(&id, |chore| chore.state = "done".into()).await?.token);
         }
     }
     Ok(written)
 }
 
 /// Follows the board until every task was seen done.
-async fn until_all_are_done<E>(mut changes: impl StreamExt<Item = (String, Result<Option<Task>, E>)> + Unpin) {
+async fn until_all_are_done<E>(mut changes: impl StreamExt<Item = (String, Result<Option<Chore>, E>)> + Unpin) {
     let mut done = BTreeSet::new();
-    while done.len() < TASKS
-        && let Some((id, task)) = changes.next().await
+    while done.len() < CHORES
+        && let Some((id, chore)) = changes.next().await
     {
-        if task.is_ok_and(|task| task.is_some_and(|task| task.state == "done")) && done.insert(id.clone()) {
+        if chore.is_ok_and(|chore| chore.is_some_and(|chore| chore.state == "done")) && done.insert(id.clone()) {
             println!("{id} is done");
         }
     }
+}
+
+/// What was not counted yet is not written: a number that is written would be no counter.
+fn is_zero(count: &i64) -> bool {
+    *count == 0
 }
 
 /// A port that is free now. Hosts have fixed ones; an example should run wherever it is tried.

@@ -5,7 +5,7 @@ use axum::http::Method;
 use super::docs::{DURABILITY, JSON, UPSERT, commit};
 use super::operation::{Ask, Operation, Outcome};
 use super::problem::{Kind, Problem};
-use super::{advisor, policies, schemas, wire};
+use super::{advisor, owned, policies, schemas, wire};
 use crate::node::WriteError;
 
 pub(super) static OPERATIONS: &[Operation] = &[Operation {
@@ -42,6 +42,7 @@ async fn write(ask: Ask) -> Outcome {
         schemas::guard(write).map_err(|problem| problem.at(index))?;
         policies::guard(&ask.api.node, write).map_err(|problem| problem.at(index))?;
         advisor::guard(write).map_err(|problem| problem.at(index))?;
+        owned::guard(write).map_err(|problem| problem.at(index))?;
     }
     commit(ask, writes).await.map_err(|error| match index_of(&error) {
         Some(index) => Problem::from(error).at(index),

@@ -8,7 +8,7 @@ use super::condition::{self, Condition, quoted};
 use super::operation::{Ask, CONSISTENCY, Operation, Outcome, answer};
 use super::problem::{Kind, Problem};
 use super::query::{Parameter, Takes};
-use super::{advisor, policies, schemas, wire};
+use super::{advisor, owned, policies, schemas, wire};
 use crate::document::address::{ID_BYTES_MAX, check_collection};
 use crate::node::{Decision, DocumentWrite, Durability, Missing, Shown, Token, WriteBody, WriteError};
 
@@ -226,6 +226,7 @@ async fn write(ask: Ask, body: WriteBody) -> Outcome {
     schemas::guard(&write)?;
     policies::guard(&ask.api.node, &write)?;
     advisor::guard(&write)?;
+    owned::guard(&write)?;
     let token = ask.params.integer(&TOKEN);
     if ask.params.durability(&DURABILITY) == Some(Durability::Quorum) {
         return decide(ask, &write, token).await;
@@ -238,9 +239,10 @@ async fn write(ask: Ask, body: WriteBody) -> Outcome {
 
 /// Has a quorum decide what the patch says.
 async fn decide(mut ask: Ask, write: &DocumentWrite, token: Option<u64>) -> Outcome {
+    owned::guard_decision(&write.address)?;
     // Voters are waited for; others may work meanwhile.
     ask.working = None;
-    let decision = Decision { token, ..Decision::of_write(write)? };
+    let decision = Decision { token, ..write.decision()? };
     let decided = ask.api.node.decide(&write.address, &decision).await?;
     let receipt = ask.api.node.decided_receipt(&decided);
     let clock = ask.clock_with(&receipt.token);

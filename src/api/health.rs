@@ -113,4 +113,21 @@ mod tests {
             assert!(text.contains(&format!("# TYPE {} ", figure.name.trim_end_matches("_total"))), "{figure:?}");
         }
     }
+    #[tokio::test]
+    async fn a_lock_that_was_got_shows_in_the_figures() {
+        let server = Server::start().await;
+        let asked = json!({ "holder": "ada", "lease_ms": 60_000 });
+        let granted = server.json("POST", "/v1/locks/vm/7", asked).await;
+        assert_eq!(granted.status, 200);
+        let text = String::from_utf8(server.get("/metrics").await.body).unwrap();
+        let value = |name: &str| {
+            let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name}: {text}"));
+            line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
+        };
+        assert_eq!(value("folkmoot_locks_held"), 1.0);
+        assert_eq!(value("folkmoot_lock_wait_seconds_count"), 1.0);
+        let decided = value(r#"folkmoot_ballots_total{outcome="decided"}"#);
+        assert!(decided >= 1.0 && value("folkmoot_ballot_seconds_count") == decided);
+        assert!(value("folkmoot_ballot_seconds_sum") > 0.0);
+    }
 }

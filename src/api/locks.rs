@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::docs::JSON;
 use super::operation::{Ask, Operation, Outcome, answer};
+use super::owned;
 use super::problem::{Kind, Problem};
 use super::query::{Parameter, Takes};
 use crate::engine::ballot::AskError;
@@ -219,8 +220,9 @@ struct Token {
     token: u64,
 }
 
-fn lock(ask: &Ask) -> Lock {
-    ask.api.node.lock(ask.name())
+fn lock(ask: &Ask) -> Result<Lock, Problem> {
+    owned::guard_lock(ask.name())?;
+    Ok(ask.api.node.lock(ask.name()))
 }
 
 async fn acquire(mut ask: Ask) -> Outcome {
@@ -233,7 +235,7 @@ async fn acquire(mut ask: Ask) -> Outcome {
     let (lease, wait) = (Duration::from_millis(lease_ms), Duration::from_millis(wait_ms));
     // Waiting is no work.
     ask.working.take();
-    let lock = lock(&ask);
+    let lock = lock(&ask)?;
     let grant = match request {
         None => lock.acquire(&holder, lease, wait).await?,
         Some(text) => lock.acquire_as(request_id(&text)?, &holder, lease, wait).await?,
@@ -253,17 +255,17 @@ fn granted(grant: &Grant) -> Value {
 
 async fn renew(ask: Ask) -> Outcome {
     let Token { token } = ask.json()?;
-    Ok(answer(StatusCode::OK, &ask.clock, &granted(&lock(&ask).renew(token).await?)))
+    Ok(answer(StatusCode::OK, &ask.clock, &granted(&lock(&ask)?.renew(token).await?)))
 }
 
 async fn release(ask: Ask) -> Outcome {
     let Token { token } = ask.json()?;
-    lock(&ask).release(token).await?;
+    lock(&ask)?.release(token).await?;
     Ok(answer(StatusCode::OK, &ask.clock, &json!({ "released": true, "name": ask.name() })))
 }
 
 async fn read(ask: Ask) -> Outcome {
-    let status: LockStatus = lock(&ask).read().await?;
+    let status: LockStatus = ask.api.node.lock(ask.name()).read().await?;
     Ok(answer(StatusCode::OK, &ask.clock, &json!(status)))
 }
 

@@ -10,9 +10,11 @@
 //! Nothing here decides what a write means: that is the node's. Start with [`docs`].
 
 mod advisor;
+mod agents;
 mod audit;
 mod batch;
 mod body;
+mod capacity;
 mod cluster;
 mod condition;
 mod conflicts;
@@ -25,15 +27,20 @@ mod knowledge;
 mod locks;
 mod openapi;
 mod operation;
+mod owned;
+mod partitions;
 mod policies;
 mod problem;
 mod query;
+mod queues;
 mod routes;
 mod schemas;
 mod serve;
+mod tasks;
 mod vms;
 mod watch;
 mod wire;
+mod workers;
 
 #[cfg(test)]
 mod malformed;

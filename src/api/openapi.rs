@@ -10,7 +10,9 @@ use super::operation::{Ask, Operation, Outcome, answer};
 use super::problem::{Kind, MEDIA_TYPE};
 use super::query::{Parameter, Takes};
 use super::routes::operations;
-use super::{advisor, conflicts, knowledge, locks, policies, vms};
+use super::{
+    advisor, agents, capacity, conflicts, knowledge, locks, partitions, policies, queues, tasks, vms, workers,
+};
 
 pub(super) static OPERATIONS: &[Operation] = &[Operation {
     method: Method::GET,
@@ -177,6 +179,12 @@ fn all_schemas() -> Value {
         knowledge::schemas(),
         locks::schemas(),
         vms::schemas(),
+        tasks::schemas(),
+        queues::schemas(),
+        workers::schemas(),
+        agents::schemas(),
+        partitions::schemas(),
+        capacity::schemas(),
     ] {
         if let (Value::Object(all), Value::Object(more)) = (&mut all, more) {
             all.extend(more);

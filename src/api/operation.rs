@@ -106,6 +106,11 @@ impl Ask {
         self.collection()
     }
 
+    /// The second, where there are two.
+    pub fn second_name(&self) -> &str {
+        self.path.get(1).map_or("", String::as_str)
+    }
+
     pub fn address(&self) -> Result<Address, Problem> {
         let id = self.path.get(1).map_or("", String::as_str);
         Ok(Address::new(self.collection(), id)?)

@@ -10,8 +10,8 @@ use super::operation::Operation;
 use super::problem::{Kind, Problem};
 use super::serve::Api;
 use super::{
-    advisor, audit, batch, cluster, conflicts, docs, gate, health, knowledge, locks, openapi, policies, schemas, vms,
-    watch,
+    advisor, agents, audit, batch, capacity, cluster, conflicts, docs, gate, health, knowledge, locks, openapi,
+    partitions, policies, queues, schemas, tasks, vms, watch, workers,
 };
 
 /// Every operation of the API.
@@ -28,6 +28,12 @@ pub(super) fn operations() -> impl Iterator<Item = &'static Operation> {
         knowledge::OPERATIONS,
         locks::OPERATIONS,
         vms::OPERATIONS,
+        tasks::OPERATIONS,
+        queues::OPERATIONS,
+        workers::OPERATIONS,
+        agents::OPERATIONS,
+        partitions::OPERATIONS,
+        capacity::OPERATIONS,
         cluster::OPERATIONS,
         health::OPERATIONS,
         openapi::OPERATIONS,

@@ -45,6 +45,27 @@ const DECIDES: &[Kind] = &[
     Kind::ClockSkew,
     Kind::ShuttingDown,
 ];
+/// Where a worker has a capacity, the VM has to find room there.
+const RUNS: &[Kind] = &[
+    Kind::NotFound,
+    Kind::BadName,
+    Kind::BadVm,
+    Kind::BadParameter,
+    Kind::BadCapacity,
+    Kind::NoRoom,
+    Kind::Held,
+    Kind::NotHolder,
+    Kind::NoQuorum,
+    Kind::Undecided,
+    Kind::TooNew,
+    Kind::Busy,
+    Kind::Frozen,
+    Kind::BodyTooLarge,
+    Kind::Storage,
+    Kind::StorageFull,
+    Kind::ClockSkew,
+    Kind::ShuttingDown,
+];
 
 static AFTER: Parameter = Parameter {
     name: "after",
@@ -114,7 +135,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
                the VM writes to, and have it refuse a lower one.",
         accepts: &[(JSON, "VmRunRequest")],
         gives: (JSON, "VmRun"),
-        problems: DECIDES,
+        problems: RUNS,
         handler: |ask| Box::pin(run(ask)),
         ..OPERATION
     },
@@ -369,6 +390,7 @@ impl From<VmsError> for Problem {
             VmsError::Decide(error) => error.into(),
             VmsError::Lock(error) => error.into(),
             VmsError::Write(error) => error.into(),
+            VmsError::Capacity(error) => error.into(),
         }
     }
 }

@@ -5,8 +5,8 @@ use clap::{Parser, Subcommand};
 use crate::cli::exit::Error;
 use crate::cli::output::Output;
 use crate::cli::{
-    about, advisor, audit, bench, chaos, cluster, conflicts, demo, knowledge, lock, policy, read, replay, run as node,
-    sim, status, transfer, vm, watch, write,
+    about, advisor, agent, audit, bench, capacity, chaos, cluster, conflicts, demo, knowledge, lock, partition, policy,
+    queue, read, replay, run as node, sim, status, task, transfer, vm, watch, worker, write,
 };
 
 const AFTER: &str = "\
@@ -64,12 +64,20 @@ enum Command {
     Lock(lock::LockArgs),
     Voters(lock::VotersArgs),
     Vm(vm::VmArgs),
+    Task(task::TaskArgs),
+    Queue(queue::QueueArgs),
+    Worker(worker::WorkerArgs),
+    Agent(agent::AgentArgs),
+    Partition(partition::PartitionArgs),
+    Capacity(capacity::CapacityArgs),
     Peers(status::PeersArgs),
     Leave(status::LeaveArgs),
     Export(transfer::ExportArgs),
     Import(transfer::ImportArgs),
     Sim(sim::SimArgs),
     Chaos(chaos::ChaosArgs),
+    #[command(hide = true)]
+    ChaosWorker(chaos::WorkerArgs),
     Bench(bench::BenchArgs),
     Config(Box<about::ConfigArgs>),
     Completions(about::CompletionsArgs),
@@ -108,11 +116,18 @@ async fn dispatch(command: Command, output: Output) -> Result<(), Error> {
         Command::Lock(args) => lock::lock(args, output).await,
         Command::Voters(args) => lock::voters(args, output).await,
         Command::Vm(args) => vm::vm(args, output).await,
+        Command::Task(args) => task::task(args, output).await,
+        Command::Queue(args) => queue::queue(args, output).await,
+        Command::Worker(args) => worker::worker(args, output).await,
+        Command::Agent(args) => agent::agent(args, output).await,
+        Command::Partition(args) => partition::partition(args, output).await,
+        Command::Capacity(args) => capacity::capacity(args, output).await,
         Command::Peers(args) => status::peers(args, output).await,
         Command::Leave(args) => status::leave(args, output).await,
         Command::Export(args) => transfer::export(args, output).await,
         Command::Import(args) => transfer::import(args, output).await,
         Command::Chaos(args) => chaos::chaos(args, output).await,
+        Command::ChaosWorker(args) => chaos::worker(args).await,
         Command::Sim(args) => sim::sim(args, output).await,
         Command::Bench(args) => bench::bench(args, output).await,
         Command::Config(args) => about::config(*args, output),

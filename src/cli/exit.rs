@@ -27,6 +27,9 @@ pub enum Error {
     /// The work was done and what came out is not what had to come out.
     #[error("{0}")]
     Failed(String),
+    /// There is nothing of what was asked for.
+    #[error("{0}")]
+    Nothing(String),
     /// The simulator, or a test on real processes, caught a broken invariant.
     #[error("{0}")]
     Oracle(String),
@@ -57,6 +60,7 @@ impl Error {
             Self::Usage(_) => 2,
             Self::Unreachable { .. } | Self::NoAnswer { .. } => 3,
             Self::Refused(problem) => problem.code(),
+            Self::Nothing(_) => 4,
             Self::Node(error) => match error {
                 RunError::Settings(_) => 2,
                 RunError::Denied(_) => 6,

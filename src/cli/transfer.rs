@@ -79,7 +79,7 @@ pub async fn export(args: ExportArgs, output: Output) -> Result<(), Error> {
 }
 
 /// These are true of one cluster only; imported elsewhere they would be lies.
-const OF_THE_CLUSTER: [&str; 5] = ["alerts", "ballots", "conflicts", "locks", "members"];
+const OF_THE_CLUSTER: [&str; 7] = ["alerts", "ballots", "capacity", "conflicts", "locks", "members", "partitions"];
 const SCHEMAS: &str = "schemas";
 
 fn portable(collections: impl Iterator<Item = String>) -> Vec<String> {

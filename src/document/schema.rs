@@ -102,6 +102,21 @@ pub struct SchemaError {
 }
 
 impl Schema {
+    /// With what it does not say itself as `base` says it: a built-in collection keeps what its verbs rest on.
+    pub fn over(mut self, base: &Self) -> Self {
+        for (name, field) in &base.fields {
+            if !self.fields.contains_key(name) {
+                self.fields.insert(name.clone(), *field);
+                let settings = base.settings.get(name).map(|settings| (name.clone(), settings.clone()));
+                self.settings.extend(settings);
+            }
+        }
+        let new = |rule: &&Rule| self.rules.iter().all(|own| own.name != rule.name);
+        let inherited: Vec<Rule> = base.rules.iter().filter(new).cloned().collect();
+        self.rules.extend(inherited);
+        self
+    }
+
     /// TOML, or JSON where the text starts with `{`.
     pub fn parse(text: &str) -> Result<Self, SchemaError> {
         match text.trim_start().starts_with('{') {
@@ -428,6 +443,16 @@ inner = \"max\"
 type = \"lww\"
 ttl_ms = 15000
 ";
+
+    #[test]
+    fn what_a_schema_of_ones_own_does_not_say_is_as_the_built_in_one_says() {
+        let base = crate::document::builtin("vms").unwrap();
+        let own = Schema::parse("[fields.host]\ntype = \"lww\"\n[fields.note]\ntype = \"mv\"\n").unwrap().over(base);
+        let kind = |name: &str| own.field(name).map(|field| field.kind);
+        assert_eq!((kind("host"), kind("note")), (Some(FieldKind::Lww), Some(FieldKind::Mv)));
+        assert_eq!(kind("migration"), Some(FieldKind::Quorum));
+        assert_eq!((own.rules.len(), own.settings.len()), (base.rules.len(), base.settings.len()));
+    }
 
     #[track_caller]
     fn refused(text: &str, line: usize, words: &[&str]) {

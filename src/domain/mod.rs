@@ -2,5 +2,10 @@
 //!
 //! Like the floors below, nothing here does I/O, reads a clock or draws a random number.
 
+pub mod agents;
+pub mod capacity;
 pub mod knowledge;
+pub mod partitions;
+pub mod tasks;
 pub mod vms;
+pub mod workers;

@@ -44,6 +44,11 @@ impl Detector {
         }
     }
 
+    /// When a heartbeat was last heard, ms.
+    pub fn last_heard_ms(&self) -> u64 {
+        self.last_ms
+    }
+
     /// -log10 of the probability that a heartbeat comes later than now, were the peer alive. The normal distribution's
     /// tail by the logistic approximation of Bowling et al. (2009).
     pub fn phi(&self, now_ms: u64) -> f64 {

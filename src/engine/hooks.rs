@@ -115,5 +115,10 @@ mutants! {
     MinorityDecides, "minority-decides", "a voter decides alone";
     VoterChangeForgotten, "voter-change-forgotten", "new voters count before they accepted what the old ones decided";
     TokenNotChecked, "token-not-checked", "a write is decided about a document whoever holds its lock";
+    OtherSideForgotten, "other-side-forgotten", "what the other side of a partition changed is left out of its account";
+    CutForgotten, "cut-forgotten", "one of those that could not be reached is left out of the account of a partition";
+    RightNotHeeded, "right-not-heeded", "a replica places beyond its right";
+    GrantNotTested, "grant-not-tested", "a right is handed out over what was decided meanwhile";
+    RightNotSettled, "right-not-settled", "the right of a replica that is gone is free, and what it had placed is forgotten";
     RestoredDotsClaimed, "restored-dots-claimed", "a start claims one dot more of its last replica than its disk holds";
 }

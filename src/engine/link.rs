@@ -192,6 +192,7 @@ impl Replica {
         record.detector.heartbeat(now.mono_ms());
         let contact = record.link.as_mut().is_some_and(|link| !std::mem::replace(&mut link.contacted, true));
         self.on_report(peer, report, now);
+        self.on_heard(peer, contact, now);
         let own = self.digests();
         self.met |= own.clock == digests.clock;
         if own.clock == digests.clock && own.state != digests.state {
@@ -239,12 +240,16 @@ impl Replica {
             }
         }
         self.tree_due |= !changes.is_empty();
+        let wanted = self.wanted_links();
         for (peer, liveness) in changes {
+            if liveness == Liveness::Down && wanted.contains(&peer) {
+                self.on_lost(peer, now);
+            }
             self.emit(Event::Liveness { peer, liveness });
         }
         let reachable = |id: &NodeId| self.peers.get(id).is_some_and(|peer| peer.liveness != Liveness::Down);
         // Above a full mesh a node knows of those it ought to be linked to; of the rest, their neighbours know.
-        let unreachable: Vec<NodeId> = self.wanted_links().into_iter().filter(|id| !reachable(id)).collect();
+        let unreachable: Vec<NodeId> = wanted.into_iter().filter(|id| !reachable(id)).collect();
         if unreachable != self.unreachable {
             self.unreachable.clone_from(&unreachable);
             self.emit(Event::Partitioned(unreachable));

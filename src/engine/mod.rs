@@ -15,10 +15,11 @@
 //! | [`conflicts`], [`escalation`] | what does not go together, kept in step with the state; the ledger; what waits too long |
 //! | [`audit`] | what was found and decided, as a chain of records; its anchors |
 //! | [`ballot`] | one decision on one thing, by a majority of the voters |
+//! | [`partition`] | what this node saw of a partition, written down once it is over |
 //! | [`own`] | what a node writes by itself |
 //! | [`removal`] | what may be forgotten |
 //! | [`persistence`], [`rows`], [`persist`] | what a disk is asked to keep |
-//! | [`keys`], [`alarm`], [`limits`] | signatures, findings, bounds |
+//! | [`keys`], [`alarm`], [`limits`], [`timing`] | signatures, findings, bounds, how long things took |
 //!
 //! Nothing here reads a clock, a socket or a disk, and nothing iterates over an unordered map.
 
@@ -44,6 +45,7 @@ pub mod member;
 pub mod message;
 pub mod outgoing;
 pub mod own;
+pub mod partition;
 pub mod peer;
 pub mod persist;
 pub mod persistence;
@@ -56,6 +58,7 @@ pub mod rows;
 pub mod schemas;
 pub mod serve;
 pub mod state;
+pub mod timing;
 pub mod tree;
 pub mod write;
 

@@ -101,7 +101,7 @@ impl Replica {
     }
 
     /// Established links.
-    pub(super) fn neighbours(&self) -> impl Iterator<Item = NodeId> {
+    pub fn neighbours(&self) -> impl Iterator<Item = NodeId> {
         self.peers.iter().filter(|(_, peer)| peer.established().is_some()).map(|(id, _)| *id)
     }
 }

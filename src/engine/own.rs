@@ -1,5 +1,6 @@
 //! What a node writes by itself, on a tick: what is done about conflicts that waited for too long, how voters settled them,
-//! where its audit stands, and which store its word as a voter rests on.
+//! where its audit stands, which store its word as a voter rests on,
+//! and what it saw of a partition.
 
 use serde_json::json;
 
@@ -18,6 +19,8 @@ pub enum OwnWrite {
     /// The outcome of the vote on this conflict.
     Vote(String),
     Store,
+    /// What it saw of a partition, under this id.
+    Observation(String),
 }
 
 impl Replica {
@@ -29,6 +32,7 @@ impl Replica {
         due.extend(self.is_anchor_due(now).then_some(OwnWrite::Anchor));
         due.extend(self.booth.votes.decided().map(OwnWrite::Vote));
         due.extend(self.is_store_untold().then_some(OwnWrite::Store));
+        due.extend(self.observation_due(now).map(OwnWrite::Observation));
         due
     }
 
@@ -38,6 +42,7 @@ impl Replica {
             OwnWrite::Anchor => self.publish_anchor_if_due(now),
             OwnWrite::Vote(conflict) => self.settle_vote(conflict, now),
             OwnWrite::Store => self.tell_store(now),
+            OwnWrite::Observation(id) => self.tell_observation(id, now),
         }
     }
 
@@ -51,6 +56,7 @@ impl Replica {
                 let document = self.conflicts.get(id).map(|conflict| conflict.document.clone());
                 document.into_iter().chain([note(id)]).collect()
             }
+            OwnWrite::Observation(id) => self.documents_told(id),
         }
     }
 

@@ -20,6 +20,7 @@ use super::live::Parked;
 use super::member::Members;
 use super::message::{Digests, Message};
 use super::outgoing::Group;
+use super::partition::Cuts;
 use super::peer::Peer;
 use super::persistence::Persistence;
 use super::pull::Puller;
@@ -118,6 +119,7 @@ pub struct Replica {
     pub(super) conflicts: Conflicts,
     pub(super) audit: Audit,
     pub(super) booth: Booth,
+    pub(super) cuts: Cuts,
     pub(super) group: Group,
     pub(super) parked: Parked,
     pub(super) puller: Puller,
@@ -170,6 +172,7 @@ impl Replica {
             conflicts: Conflicts::new(ledger),
             audit: Audit::load(id.node, audit, &|node, message, signature| keys.verify(node, message, signature)),
             booth: Booth::load(ballots, config.medium, &config.incarnation),
+            cuts: Cuts::default(),
             parked: Parked::default(),
             puller: Puller::new(&config.incarnation),
             server: Server::default(),
@@ -285,6 +288,7 @@ impl Replica {
         self.judge_across_if_due(now);
         self.tend_audit(now);
         self.tend_ballots(now);
+        self.tend_cuts();
         self.retry_persist(now);
     }
 

@@ -133,6 +133,10 @@ impl Schemas {
     fn declare(&mut self, collection: &str, schema: Option<(Schema, u64)>) {
         match schema {
             Some((schema, hash)) => {
+                let schema = match self.builtin.get(collection) {
+                    Some(base) => schema.over(base),
+                    None => schema,
+                };
                 self.hashes.insert(collection.into(), hash);
                 self.declared.insert(collection.into(), Arc::new(schema));
             }

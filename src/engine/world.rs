@@ -166,7 +166,12 @@ impl World {
     }
 
     pub fn heal(&mut self) {
-        self.cut.clear();
+        self.heal_but(&[]);
+    }
+
+    /// All cuts but these, each the lower first.
+    pub fn heal_but(&mut self, cut: &[(usize, usize)]) {
+        self.cut = cut.iter().copied().collect();
         for a in 0..self.nodes.len() {
             for b in 0..a {
                 self.link(a, b);

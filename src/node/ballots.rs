@@ -1,6 +1,7 @@
 //! What programs ask of a quorum, and who waits for the answer.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -10,6 +11,7 @@ use super::handle::{Inner, Node};
 use super::lock::LockStatus;
 use crate::engine::ballot::ask::GUARD;
 use crate::engine::ballot::{AskError, AskId, BallotTally, Guard, Outcome, Voters};
+use crate::engine::timing::Timing;
 use crate::engine::{Now, Replica};
 
 /// Changes of registers that a slow waiter may be behind; then it looks by itself.
@@ -20,11 +22,13 @@ const CHANGES_MAX: usize = 256;
 pub(super) struct Asks {
     waiting: Mutex<BTreeMap<AskId, oneshot::Sender<Outcome>>>,
     changes: broadcast::Sender<String>,
+    /// From asking for a lock to having it.
+    lock_waits: Mutex<Timing>,
 }
 
 impl Default for Asks {
     fn default() -> Self {
-        Self { waiting: Mutex::default(), changes: broadcast::channel(CHANGES_MAX).0 }
+        Self { waiting: Mutex::default(), changes: broadcast::channel(CHANGES_MAX).0, lock_waits: Mutex::default() }
     }
 }
 
@@ -43,6 +47,14 @@ impl Asks {
 
     pub fn changes(&self) -> broadcast::Receiver<String> {
         self.changes.subscribe()
+    }
+
+    pub fn lock_granted(&self, waited: Duration) {
+        self.lock_waits.lock().record(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    pub fn lock_waits(&self) -> Timing {
+        *self.lock_waits.lock()
     }
 }
 
@@ -88,13 +100,11 @@ impl Node {
     /// [`Lock::read`]: super::Lock::read
     pub fn locks_held(&self, after: Option<&str>, limit: usize) -> (Vec<LockStatus>, Option<String>) {
         let replica = self.inner.replica.read();
-        let later = |name: &&str| after.is_none_or(|after| *name > after);
-        let registers = replica.ballots().acceptor().registers();
-        let named =
-            registers.filter_map(|(register, held)| Some((register.strip_prefix(GUARD)?, held.accepted.as_ref()?)));
-        let held = named.filter(|(name, _)| later(name)).filter_map(|(name, accepted)| {
-            let lock = Guard::decode(Some(&accepted.value)).ok()?.lock;
-            lock.held.is_some().then(|| LockStatus::of(name, &lock))
+        let booth = replica.ballots();
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let held = booth.locks_held().range::<str, _>((from, Bound::Unbounded)).filter_map(|name| {
+            let accepted = booth.acceptor().get(&format!("{GUARD}{name}"))?.accepted.as_ref()?;
+            Some(LockStatus::of(name, &Guard::decode(Some(&accepted.value)).ok()?.lock))
         });
         let mut found: Vec<LockStatus> = held.take(limit + 1).collect();
         let more = found.len() > limit;

@@ -206,6 +206,8 @@ impl Builder {
         }
         tokio::spawn(super::knowledge::follow(node.clone()));
         tokio::spawn(super::membership::come_back(node.clone()));
+        tokio::spawn(super::tasks::tidy(node.clone()));
+        tokio::spawn(super::capacity::tend(node.clone()));
         if !known && self.join.is_empty() && self.mdns {
             node.found_unless_met().await?;
         }

@@ -1,43 +1,18 @@
 //! Fields that a quorum decides: written if a majority of the voters agrees, one decision after another.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use json_patch::PatchOperation;
 use serde_json::{Map, Value as Json};
 
 use super::handle::Node;
-use super::lock::{Grant, check_holder, check_lease};
+use super::lock::{Grant, later};
 use super::write::{DocumentWrite, WriteBody, WriteError};
-use crate::crdt::{FieldKind, Value};
-use crate::document::schema::check_field_name;
+use crate::crdt::Value;
 use crate::document::{Address, Edit};
-use crate::engine::ballot::lock::{LockChange, RequestId, Waiter};
-use crate::engine::ballot::{AskError, FieldValue, FieldsChange, FieldsOutcome, FieldsVerdict, Told};
-
-/// A change of fields of one document that all declare the type `quorum`. All of it is done, or nothing.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Decision {
-    /// Only if these fields are so; `None`: if there is none.
-    pub tests: Vec<(String, Option<Json>)>,
-    /// What they become; `None`: nothing.
-    pub set: Vec<(String, Option<Json>)>,
-    /// The token of the document's lock: the lock of the document's name. While somebody holds it, only writes under its token
-    /// are done.
-    pub token: Option<u64>,
-    /// Gets the document's lock with it, or does nothing.
-    pub take: Option<Take>,
-    /// Gives the document's lock back with it.
-    pub release: bool,
-}
-
-/// The lock of the document is to be this holder's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Take {
-    pub holder: String,
-    pub lease: Duration,
-    /// Asked again with the same, it comes to the same grant.
-    pub request: RequestId,
-}
+use crate::engine::ballot::lock::RequestId;
+use crate::engine::ballot::{AskError, FieldsChange, FieldsOutcome, FieldsVerdict, Told, Unfit};
+pub use crate::engine::ballot::{Decision, Take};
 
 /// What a quorum decided about a document.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,7 +38,8 @@ pub enum DecideError {
     #[error("`{holder}` holds the lock of {address}, under the token {token}")]
     Held { address: Address, holder: String, token: u64 },
     #[error(
-        "the token {token} is not the one that the lock of {address} is held under now ({now}): it ran out or was released"
+        "the lock of {address} is not held under the token {token} any more: it ran out or was released{}",
+        later(*token, *now)
     )]
     NotHolder { address: Address, token: u64, now: u64 },
     #[error("the decided fields of {0} would be too long: at most 64 KiB are decided about one document")]
@@ -148,35 +124,9 @@ impl Node {
             return Err(DecideError::NotFound(address.clone()));
         }
         let (schema, _) = replica.schema(address.collection());
-        let value = |(field, value): &(String, Option<Json>)| {
-            check_field_name(field).map_err(|error| DecideError::Invalid(error.to_string()))?;
-            if schema.field(field).is_none_or(|declared| declared.kind != FieldKind::Quorum) {
-                return Err(DecideError::Field { field: field.clone(), collection: address.collection().to_owned() });
-            }
-            Ok((field.clone(), value.as_ref().map(Value::encode_json)))
-        };
-        let values = |fields: &[(String, Option<Json>)]| {
-            fields.iter().map(value).collect::<Result<Vec<(String, FieldValue)>, _>>()
-        };
-        let take = decision.take.as_ref().map(|take| {
-            let (lease_ms, holder) = (check_lease(take.lease)?, take.holder.clone());
-            check_holder(&holder)?;
-            Ok(LockChange::Acquire {
-                waiter: Waiter { holder, request: take.request, lease_ms },
-                waits: false,
-                expired: None,
-            })
-        });
-        let take = take.transpose().map_err(|error: super::lock::LockError| DecideError::Invalid(error.to_string()))?;
-        Ok(FieldsChange {
-            request,
-            take,
-            token: decision.token,
-            tests: values(&decision.tests)?,
-            set: values(&decision.set)?,
-            release: decision.release,
-            fenced: true,
-            proposed: None,
+        decision.change(request, schema).map_err(|unfit| match unfit {
+            Unfit::Field(field) => DecideError::Field { field, collection: address.collection().to_owned() },
+            Unfit::Invalid(why) => DecideError::Invalid(why),
         })
     }
 
@@ -185,61 +135,62 @@ impl Node {
         let [write] = writes else {
             return Err(DecideError::Invalid("a quorum decides about one document at a time".to_owned()).into());
         };
-        Ok(self.decide(&write.address, &Decision::of_write(write)?).await?)
+        Ok(self.decide(&write.address, &write.decision()?).await?)
     }
 }
 
-impl Decision {
-    pub fn of_write(write: &DocumentWrite) -> Result<Self, DecideError> {
-        if write.if_match.is_some() || write.create_only {
+impl DocumentWrite {
+    /// The write as a quorum is asked to decide it.
+    pub fn decision(&self) -> Result<Decision, DecideError> {
+        if self.if_match.is_some() || self.create_only {
             let detail = "a quorum does not know a document's tag: have a JSON Patch `test` the fields";
             return Err(DecideError::Invalid(detail.to_owned()));
         }
-        Self::of_patch(&write.body)
+        of_patch(&self.body)
     }
+}
 
-    /// Of a merge patch, of operations that set and unset, or of a JSON Patch that tests, adds, replaces and removes fields.
-    pub fn of_patch(body: &WriteBody) -> Result<Self, DecideError> {
-        let mut decision = Self::default();
-        match body {
-            WriteBody::MergePatch(Json::Object(fields)) => {
-                let value = |value: &Json| Some(value.clone()).filter(|value| !value.is_null());
-                decision.set.extend(fields.iter().map(|(field, given)| (field.clone(), value(given))));
-            }
-            WriteBody::Edits(edits) => {
-                for edit in edits {
-                    match edit {
-                        Edit::Set { field, value } => decision.set.push((field.clone(), Some(value.clone()))),
-                        Edit::Unset { field } => decision.set.push((field.clone(), None)),
-                        edit => return Err(unfit(&format!("an edit of another kind of `{}`", edit.field()))),
-                    }
+/// Of a merge patch, of operations that set and unset, or of a JSON Patch that tests, adds, replaces and removes fields.
+fn of_patch(body: &WriteBody) -> Result<Decision, DecideError> {
+    let mut decision = Decision::default();
+    match body {
+        WriteBody::MergePatch(Json::Object(fields)) => {
+            let value = |value: &Json| Some(value.clone()).filter(|value| !value.is_null());
+            decision.set.extend(fields.iter().map(|(field, given)| (field.clone(), value(given))));
+        }
+        WriteBody::Edits(edits) => {
+            for edit in edits {
+                match edit {
+                    Edit::Set { field, value } => decision.set.push((field.clone(), Some(value.clone()))),
+                    Edit::Unset { field } => decision.set.push((field.clone(), None)),
+                    edit => return Err(unfit(&format!("an edit of another kind of `{}`", edit.field()))),
                 }
             }
-            WriteBody::JsonPatch(patch) => patch.0.iter().try_for_each(|operation| decision.step(operation))?,
-            _ => return Err(unfit("a write of the whole document")),
         }
-        Ok(decision)
+        WriteBody::JsonPatch(patch) => patch.0.iter().try_for_each(|operation| step(&mut decision, operation))?,
+        _ => return Err(unfit("a write of the whole document")),
     }
+    Ok(decision)
+}
 
-    fn step(&mut self, operation: &PatchOperation) -> Result<(), DecideError> {
-        let field = |path: &str| match path.strip_prefix('/') {
-            Some(name) if !name.contains('/') => Ok(name.replace("~1", "/").replace("~0", "~")),
-            _ => Err(unfit(&format!("the path `{}`", path.chars().take(80).collect::<String>()))),
-        };
-        let name = field(operation.path().as_str())?;
-        match operation {
-            // What was set before in the same patch is not what the fields are.
-            PatchOperation::Test(_) if !self.set.is_empty() => return Err(unfit("a `test` after a change")),
-            PatchOperation::Test(test) => {
-                self.tests.push((name, Some(test.value.clone()).filter(|value| !value.is_null())))
-            }
-            PatchOperation::Add(add) => self.set.push((name, Some(add.value.clone()))),
-            PatchOperation::Replace(replace) => self.set.push((name, Some(replace.value.clone()))),
-            PatchOperation::Remove(_) => self.set.push((name, None)),
-            PatchOperation::Move(_) | PatchOperation::Copy(_) => return Err(unfit("`move` and `copy`")),
+fn step(decision: &mut Decision, operation: &PatchOperation) -> Result<(), DecideError> {
+    let field = |path: &str| match path.strip_prefix('/') {
+        Some(name) if !name.contains('/') => Ok(name.replace("~1", "/").replace("~0", "~")),
+        _ => Err(unfit(&format!("the path `{}`", path.chars().take(80).collect::<String>()))),
+    };
+    let name = field(operation.path().as_str())?;
+    match operation {
+        // What was set before in the same patch is not what the fields are.
+        PatchOperation::Test(_) if !decision.set.is_empty() => return Err(unfit("a `test` after a change")),
+        PatchOperation::Test(test) => {
+            decision.tests.push((name, Some(test.value.clone()).filter(|value| !value.is_null())))
         }
-        Ok(())
+        PatchOperation::Add(add) => decision.set.push((name, Some(add.value.clone()))),
+        PatchOperation::Replace(replace) => decision.set.push((name, Some(replace.value.clone()))),
+        PatchOperation::Remove(_) => decision.set.push((name, None)),
+        PatchOperation::Move(_) | PatchOperation::Copy(_) => return Err(unfit("`move` and `copy`")),
     }
+    Ok(())
 }
 
 fn unfit(what: &str) -> DecideError {
@@ -269,7 +220,7 @@ mod tests {
     use serde_json::json;
 
     fn of(patch: Json) -> Result<Decision, DecideError> {
-        Decision::of_patch(&WriteBody::JsonPatch(serde_json::from_value(patch).unwrap()))
+        of_patch(&WriteBody::JsonPatch(serde_json::from_value(patch).unwrap()))
     }
 
     #[test]
@@ -285,7 +236,7 @@ mod tests {
         assert_eq!(decision.tests, [("host".to_owned(), Some(json!("ash"))), ("moving".to_owned(), None)]);
         let set = [("host", Some(json!({ "at": 1 }))), ("a/b", Some(Json::Null)), ("moving", None)];
         assert_eq!(decision.set, set.map(|(field, value)| (field.to_owned(), value)));
-        let merge = Decision::of_patch(&WriteBody::MergePatch(json!({ "host": "oak", "moving": null }))).unwrap();
+        let merge = of_patch(&WriteBody::MergePatch(json!({ "host": "oak", "moving": null }))).unwrap();
         assert_eq!(merge.set, [("host".to_owned(), Some(json!("oak"))), ("moving".to_owned(), None)]);
     }
 
@@ -299,6 +250,6 @@ mod tests {
             let refused = of(patch).unwrap_err().to_string();
             assert!(refused.contains(names), "{refused}");
         }
-        assert!(Decision::of_patch(&WriteBody::Delete).is_err());
+        assert!(of_patch(&WriteBody::Delete).is_err());
     }
 }

@@ -3,8 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use super::handle::Node;
+use crate::domain::tasks::TaskState;
 use crate::engine::Replica;
 use crate::engine::detector::Liveness;
+use crate::engine::timing::Timing;
 use crate::net;
 
 pub use crate::telemetry::{Figure, FigureKind};
@@ -15,10 +17,28 @@ impl Node {
         let mut figures = self.engine_figures();
         let splits = self.inner.split_brains.load(Ordering::Relaxed);
         figures.push(counter("folkmoot_split_brain_total", "VMs found to be run by two hosts", splits));
+        figures.extend(self.queue_figures());
+        figures.extend(self.workers().counts().into_iter().map(|(state, count)| Figure {
+            labels: vec![("state", state.to_owned())],
+            ..gauge("folkmoot_workers", "Workers by their state, as this node knows them", count as f64)
+        }));
+        figures.extend(self.capacity().figures());
         if let Some(net) = self.inner.effects.net() {
             figures.extend(network_figures(&net.statistics()));
         }
         figures
+    }
+
+    fn queue_figures(&self) -> impl Iterator<Item = Figure> {
+        let queues = self.queues();
+        TaskState::ALL.into_iter().map(move |state| {
+            let count: u64 = queues.iter().filter_map(|(_, depth)| depth.get(&state)).sum();
+            let labels = vec![("state", state.name().to_owned())];
+            Figure {
+                labels,
+                ..gauge("folkmoot_queue_depth", "Tasks, in all queues, by where they stand", count as f64)
+            }
+        })
     }
 
     fn engine_figures(&self) -> Vec<Figure> {
@@ -88,6 +108,11 @@ impl Node {
         .into_iter()
         .chain(conflict_figures(&replica))
         .chain(ballot_figures(&replica))
+        .chain([timing(
+            "folkmoot_lock_wait_seconds",
+            "Time from asking for a lock to having it, of those that were got",
+            &self.inner.asks.lock_waits(),
+        )])
         .collect()
     }
 }
@@ -154,6 +179,12 @@ fn ballot_figures(replica: &Replica) -> Vec<Figure> {
         outcome("undecided", tally.unknown),
         outcome("refused", tally.refused),
         counter("folkmoot_ballots_overtaken_total", "Attempts that another proposer overtook; tried again", tally.lost),
+        timing("folkmoot_ballot_seconds", "Time from being asked to being told, of what was decided", booth.took()),
+        gauge(
+            "folkmoot_locks_held",
+            "Locks that somebody holds, as this voter accepted them; 0 at a node that is no voter",
+            booth.locks_held().len() as f64,
+        ),
     ]
 }
 
@@ -191,4 +222,11 @@ fn gauge(name: &'static str, help: &'static str, value: f64) -> Figure {
 
 fn counter(name: &'static str, help: &'static str, value: u64) -> Figure {
     Figure { name, help, kind: FigureKind::Counter, labels: Vec::new(), value: value as f64 }
+}
+
+fn timing(name: &'static str, help: &'static str, timing: &Timing) -> Figure {
+    let seconds = |us: u64| us as f64 / 1e6;
+    let buckets = timing.ranges().map(|(end_us, count)| (end_us.map_or(f64::INFINITY, seconds), count)).collect();
+    let value = seconds(timing.sum_us());
+    Figure { name, help, kind: FigureKind::Histogram { buckets }, labels: Vec::new(), value }
 }

@@ -57,6 +57,9 @@ pub(super) struct Inner {
     /// This start has to hear from its cluster first: a newcomer, or one whose store was rebuilt.
     pub awaits_contact: AtomicBool,
     pub known: super::knowledge::Known,
+    /// What waits in which queue.
+    pub board: Mutex<super::board::Board>,
+    pub accounts: super::capacity::Accounts,
     /// VMs that were found to be run by two hosts, since this start.
     pub split_brains: AtomicU64,
     /// Held while the advisor is trained here.
@@ -99,6 +102,8 @@ impl Inner {
             announced_api: Mutex::default(),
             awaits_contact: AtomicBool::new(awaits_contact),
             known: super::knowledge::Known::default(),
+            board: Mutex::default(),
+            accounts: super::capacity::Accounts::default(),
             split_brains: AtomicU64::new(0),
             training: tokio::sync::Mutex::default(),
             stopping: watch::channel(false).0,

@@ -8,12 +8,13 @@ use sysinfo::{Disks, System};
 use super::handle::Node;
 use super::write::{DocumentWrite, Durability, Missing, WriteBody};
 use crate::document::{Address, Edit};
+use crate::domain::workers::{COLLECTION, arrive};
 
 const EVERY: Duration = Duration::from_secs(2);
 
 /// Publishes until the node stops. A report that cannot be written is left out: the next one says more.
 pub(super) async fn report(node: Node) {
-    let Ok(address) = Address::new("workers", node.name()) else {
+    let Ok(address) = Address::new(COLLECTION, node.name()) else {
         tracing::warn!(name = node.name(), "the node's name is no document id; its host is not reported");
         return;
     };
@@ -21,6 +22,7 @@ pub(super) async fn report(node: Node) {
         Ok(system) => system,
         Err(error) => return tracing::warn!(%error, "this host's figures cannot be read; it is not reported"),
     };
+    let (workers, mut starting) = (node.workers(), true);
     let mut due = tokio::time::interval(EVERY);
     due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -35,10 +37,13 @@ pub(super) async fn report(node: Node) {
         let Ok((back, figures)) = read.await else { return };
         system = back;
         let heartbeat = ("heartbeat", json!(node.now().wall_ms));
-        let status = ("status", json!("active"));
         let node_id = ("node", json!(node.id().to_string()));
-        let edits = figures.into_iter().chain([heartbeat, status, node_id]);
-        let edits = edits.map(|(field, value)| Edit::Set { field: field.to_owned(), value }).collect();
+        let edits = figures.into_iter().chain([heartbeat, node_id]);
+        let edits = edits.map(|(field, value)| Edit::Set { field: field.to_owned(), value });
+        // A start brings the worker back; what is said of it later is not this report's to change.
+        let known = workers.get(node.name()).ok();
+        let arrives = if starting || known.is_none() { arrive(known.as_ref()) } else { None };
+        let edits = edits.chain(arrives).collect();
         let write = DocumentWrite {
             address: address.clone(),
             body: WriteBody::Edits(edits),
@@ -46,8 +51,9 @@ pub(super) async fn report(node: Node) {
             create_only: false,
             missing: Missing::Create,
         };
-        if let Err(error) = node.write(vec![write], Durability::Memory).await {
-            tracing::debug!(%error, "host report not written");
+        match node.write(vec![write], Durability::Memory).await {
+            Ok(_) => starting = false,
+            Err(error) => tracing::debug!(%error, "host report not written"),
         }
     }
 }
@@ -76,4 +82,38 @@ fn read_host(system: &mut System) -> Vec<(&'static str, Json)> {
         figures.push(("uptime_s", json!(uptime)));
     }
     figures
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::workers::FIGURES;
+
+    #[test]
+    fn every_figure_is_one_that_a_worker_shows() {
+        let figures = read_host(&mut System::new().unwrap());
+        let unknown: Vec<_> = figures.iter().filter(|(name, _)| !FIGURES.contains(name)).collect();
+        assert!(!figures.is_empty() && unknown.is_empty(), "{unknown:?}");
+    }
+
+    #[tokio::test]
+    async fn a_host_that_is_drained_stays_so_while_its_node_reports() {
+        let node = Node::builder().name("ash").start().await.unwrap();
+        let workers = node.workers();
+        let mut progress = node.inner.progress.subscribe();
+        let reporting = tokio::spawn(report(node.clone()));
+        let beat = || workers.get("ash").ok().and_then(|worker| worker.heartbeat_ms);
+        while beat().is_none() {
+            progress.changed().await.unwrap();
+        }
+        assert!(workers.get("ash").unwrap().is_active());
+        workers.drain("ash").await.unwrap();
+        let drained = beat();
+        while beat() == drained {
+            progress.changed().await.unwrap();
+        }
+        assert_eq!(workers.get("ash").unwrap().state(), "draining");
+        node.shutdown().await;
+        reporting.await.unwrap();
+    }
 }

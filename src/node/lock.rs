@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
 
 use super::handle::Node;
-use crate::engine::ballot::lock::{LEASE_MS_MAX, LEASE_MS_MIN, LockChange, LockVerdict, NAME_MAX, RequestId, Waiter};
-use crate::engine::ballot::{self, AskError, Told};
+use crate::engine::ballot::decision::{check_holder, check_lease, check_lock};
+use crate::engine::ballot::lock::{LockChange, LockVerdict, RequestId, Waiter};
+use crate::engine::ballot::{self, AskError, Told, Unfit};
 
 /// How long one may wait for a lock.
 pub const WAIT_MAX: Duration = Duration::from_secs(600);
@@ -52,7 +53,7 @@ pub struct LockStatus {
 pub enum LockError {
     #[error("`{holder}` has the lock, under the token {token}")]
     Held { holder: String, token: u64 },
-    #[error("the token {token} is not the one the lock is held under now ({now}): it ran out or was released")]
+    #[error("the lock is not held under the token {token} any more: it ran out or was released{}", later(*token, *now))]
     NotHolder { token: u64, now: u64 },
     #[error("so many wait for this lock that nobody else can; ask later")]
     Full,
@@ -60,6 +61,17 @@ pub enum LockError {
     Invalid(String),
     #[error(transparent)]
     Ask(#[from] AskError),
+}
+
+/// Who has it now, where it is another.
+pub(super) fn later(token: u64, now: u64) -> String {
+    if now > token { format!("; another got it since, under {now}") } else { String::new() }
+}
+
+impl From<Unfit> for LockError {
+    fn from(unfit: Unfit) -> Self {
+        Self::Invalid(unfit.to_string())
+    }
 }
 
 impl Node {
@@ -90,7 +102,8 @@ impl Lock {
         self.check()?;
         let lease_ms = check_lease(lease)?;
         check_holder(holder)?;
-        let deadline = Instant::now() + wait.min(WAIT_MAX);
+        let begun = Instant::now();
+        let deadline = begun + wait.min(WAIT_MAX);
         let waiter = Waiter { holder: holder.to_owned(), request, lease_ms };
         let mut place = Place { lock: self, request, taken: false };
         let mut changes = self.node.inner.asks.changes();
@@ -101,6 +114,7 @@ impl Lock {
             let lock = match self.ask(change).await? {
                 LockVerdict::Granted(lock) => {
                     place.taken = false;
+                    self.node.inner.asks.lock_granted(begun.elapsed());
                     let (name, holder) = (self.name.clone(), holder.to_owned());
                     return Ok(Grant { name, holder, token: lock.token, expires: asked + lease });
                 }
@@ -163,11 +177,16 @@ impl Lock {
     }
 
     fn check(&self) -> Result<(), LockError> {
-        check_name(&self.name, "lock")
+        Ok(check_lock(&self.name)?)
     }
 }
 
 impl LockStatus {
+    /// Who has it, and under which token.
+    pub fn held(self) -> Option<(String, u64)> {
+        Some((self.holder?, self.token))
+    }
+
     pub(super) fn of(name: &str, lock: &ballot::Lock) -> Self {
         Self {
             name: name.to_owned(),
@@ -207,24 +226,4 @@ impl Drop for Place<'_> {
 fn held(lock: &ballot::Lock) -> LockError {
     let holder = lock.held.as_ref().map_or_else(String::new, |held| held.holder.clone());
     LockError::Held { holder, token: lock.token }
-}
-
-fn check_name(name: &str, what: &str) -> Result<(), LockError> {
-    let fits = (1..=NAME_MAX).contains(&name.len()) && !name.chars().any(char::is_control);
-    if fits {
-        return Ok(());
-    }
-    Err(LockError::Invalid(format!("the name of a {what} has 1 to {NAME_MAX} bytes and no control characters")))
-}
-
-pub(super) fn check_holder(holder: &str) -> Result<(), LockError> {
-    check_name(holder, "holder")
-}
-
-pub(super) fn check_lease(lease: Duration) -> Result<u64, LockError> {
-    let ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
-    if (LEASE_MS_MIN..=LEASE_MS_MAX).contains(&ms) {
-        return Ok(ms);
-    }
-    Err(LockError::Invalid(format!("a lease is {LEASE_MS_MIN} to {LEASE_MS_MAX} ms, and not {ms}")))
 }

@@ -52,6 +52,11 @@ impl Token {
         *seen = (*seen).max(seq);
     }
 
+    /// Whether this write of a replica was seen.
+    pub(super) fn covers(&self, id: &ReplicaId, seq: u64) -> bool {
+        self.seen.get(&replica_key(id)).is_some_and(|seen| seq <= *seen)
+    }
+
     /// Notes every entry of a document, removals too, that `stable` does not cover.
     pub(super) fn see_document(&mut self, document: &Document, roster: &Roster, stable: &Clock) {
         let mut seen: Clock = Clock::new();

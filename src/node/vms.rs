@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::capacity::EscrowError;
 use super::decide::{DecideError, Decision, Take};
 use super::handle::Node;
 use super::keep::Kept;
 use super::lock::{Grant, LockError};
 use super::write::{DocumentWrite, Durability, Missing, Receipt, WriteBody, WriteError};
 use crate::document::{Address, AddressError, Edit};
+use crate::domain::capacity::Amounts;
 use crate::domain::vms::{COLLECTION, Migration, Vm, VmError, VmSpec, check_worker, started, stopped};
 use crate::engine::ballot::AskError;
 use crate::engine::ballot::lock::RequestId;
@@ -61,6 +63,8 @@ pub enum VmsError {
     Lock(#[from] LockError),
     #[error(transparent)]
     Write(#[from] WriteError),
+    #[error(transparent)]
+    Capacity(#[from] EscrowError),
 }
 
 impl Node {
@@ -95,9 +99,46 @@ impl Vms {
 
     /// Has a quorum decide that this worker runs the VM, for a lease; waits for at most `wait` while another does. Start the
     /// VM once this has returned, and stop it before the lease ends unless it was renewed: [`Vms::keep`] tells in time.
+    ///
+    /// A worker that has a capacity ([`Node::capacity`]) has to have room for it, which is the VM's until it is stopped.
     pub async fn run(&self, id: &str, worker: &str, lease: Duration, wait: Duration) -> Result<VmRun, VmsError> {
         check_worker(worker)?;
-        self.get(id)?;
+        let is_new = self.find_room(&self.get(id)?, worker).await?;
+        let run = self.run_there(id, worker, lease, wait).await;
+        if run.is_err() && is_new {
+            self.leave_room(id, worker).await;
+        }
+        run
+    }
+
+    /// Gives whether the VM had none there before.
+    async fn find_room(&self, vm: &Vm, worker: &str) -> Result<bool, VmsError> {
+        let capacity = self.node.capacity();
+        let read = match capacity.read(worker) {
+            Err(EscrowError::NoWorker(_)) => return Ok(false),
+            read => read?,
+        };
+        let size =
+            vm.size.map_or_else(Vec::new, |size| vec![("cpus", u64::from(size.cpus)), ("memory_mb", size.memory_mb)]);
+        let wanted: Amounts = size.into_iter().filter(|(resource, _)| read.escrow.limits.has(resource)).collect();
+        if wanted.is_nothing() {
+            return Ok(false);
+        }
+        let thing = thing(&vm.id);
+        let was_there = read.placements().0.iter().any(|placed| placed.thing == thing);
+        capacity.place(worker, &thing, &wanted).await?;
+        Ok(!was_there)
+    }
+
+    /// What could not be released now is released by hand: that a VM was stopped does not wait for it.
+    async fn leave_room(&self, id: &str, worker: &str) {
+        match self.node.capacity().release(worker, &thing(id)).await {
+            Ok(_) | Err(EscrowError::NoWorker(_)) => {}
+            Err(error) => tracing::warn!(id, worker, %error, "the room of a VM that was stopped is not free yet"),
+        }
+    }
+
+    async fn run_there(&self, id: &str, worker: &str, lease: Duration, wait: Duration) -> Result<VmRun, VmsError> {
         let deadline = Instant::now() + wait.min(WAIT_MAX);
         let request = RequestId(u128::from_le_bytes(super::builder::random()));
         let take = Take { holder: worker.to_owned(), lease, request };
@@ -134,6 +175,7 @@ impl Vms {
         check_worker(worker)?;
         let vm = self.get(id)?;
         self.edit(id, stopped(&vm, worker)).await?;
+        self.leave_room(id, worker).await;
         let set = vec![("host".to_owned(), None)];
         let decision = Decision { token: Some(token), set, release: true, ..Decision::default() };
         match self.node.decide(&address(id)?, &decision).await {
@@ -178,6 +220,11 @@ impl Vms {
         };
         Ok(self.node.write(vec![write], Durability::Local).await?)
     }
+}
+
+/// A VM as its worker's capacity names it.
+fn thing(id: &str) -> String {
+    format!("{COLLECTION}/{id}")
 }
 
 fn address(id: &str) -> Result<Address, AddressError> {
@@ -232,6 +279,23 @@ mod tests {
         let stop = vms.stop("7", "ash", ash.grant.token).await.unwrap();
         assert!(matches!(stop.unreleased, Some(DecideError::NotHolder { .. })));
         assert_eq!(vms.get("7").unwrap().host.as_deref(), Some("oak"));
+        node.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn a_vm_runs_where_there_is_room_and_leaves_it_when_it_is_stopped() {
+        let node = node_with_vm().await;
+        let (vms, capacity) = (node.vms(), node.capacity());
+        capacity.set_limits("ash", &[("memory_mb", 600)].into_iter().collect()).await.unwrap();
+        vms.create("8", &VmSpec { cpus: 1, memory_mb: 100, ..VmSpec::default() }).await.unwrap();
+        let run = vms.run("7", "ash", Duration::from_secs(9), Duration::ZERO).await.unwrap();
+        assert!(matches!(vms.run("7", "ash", LEASE, Duration::ZERO).await, Err(VmsError::Runs { .. })));
+        let refused = vms.run("8", "ash", LEASE, Duration::ZERO).await.unwrap_err();
+        assert!(refused.to_string().starts_with("100 more of `memory_mb` are needed; 88 are free"), "{refused}");
+        assert_eq!(capacity.read("ash").unwrap().placements().0.len(), 1, "one that runs keeps its room");
+        vms.stop("7", "ash", run.grant.token).await.unwrap();
+        vms.run("8", "ash", LEASE, Duration::ZERO).await.unwrap();
+        assert_eq!(capacity.read("ash").unwrap().placements().0[0].thing, "vms/8");
         node.shutdown().await;
     }
 

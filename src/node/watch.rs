@@ -120,6 +120,10 @@ impl Entry {
     }
 }
 
+/// Changes were lost to whoever follows: everything has to be read anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FellBehind;
+
 /// The last changes, numbered from 1.
 #[derive(Debug)]
 pub(super) struct Ring {
@@ -169,6 +173,25 @@ impl Ring {
             }
         }
         Ok(None)
+    }
+
+    /// The name of the next document after `count` that changed and whose name starts with `prefix`.
+    pub fn next_document(&self, count: &mut u64, prefix: &str) -> Result<Option<Arc<str>>, FellBehind> {
+        match self.next(count, prefix, false) {
+            Ok(Some(Entry::Document(name))) => Ok(Some(name)),
+            Ok(_) => Ok(None),
+            Err(()) => Err(FellBehind),
+        }
+    }
+
+    /// Changes so far.
+    pub fn count(&self) -> u64 {
+        self.bounds().1
+    }
+
+    /// Moves with every change.
+    pub fn moved(&self) -> signal::Receiver<u64> {
+        self.moved.subscribe()
     }
 
     fn bounds(&self) -> (u64, u64) {

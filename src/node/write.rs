@@ -19,7 +19,7 @@ use crate::engine::{Replica, write as engine};
 /// How long a write waits for the disks of other nodes.
 const REPLICAS_WAIT: Duration = Duration::from_secs(10);
 /// How long a write waits for this disk before it says that it does not know.
-const DISK_WAIT: Duration = Duration::from_secs(30);
+pub(super) const DISK_WAIT: Duration = Duration::from_secs(30);
 
 /// What a document may grow to by a JSON Patch, as text: what a request may bring.
 const PATCHED_BYTES_MAX: usize = 8 << 20;
@@ -183,7 +183,11 @@ impl Node {
     }
 
     /// Checks, plans and applies in one step; visible when this returns.
-    fn apply(&self, writes: &[DocumentWrite], durability: Durability) -> Result<(Option<u64>, Clock), WriteError> {
+    pub(super) fn apply(
+        &self,
+        writes: &[DocumentWrite],
+        durability: Durability,
+    ) -> Result<(Option<u64>, Clock), WriteError> {
         if self.inner.is_stopping() {
             return Err(WriteError::ShuttingDown);
         }

@@ -74,6 +74,8 @@ impl World {
         let Some(mut transaction) = transaction else { return };
         match transaction.asks {
             Some(Kind::Lock) => self.locker_acts(home, client),
+            Some(Kind::Task) => self.worker_acts(home, client, &mut transaction),
+            Some(Kind::Place) => self.placer_acts(home, &mut transaction),
             Some(_) => self.decider_acts(home, client, &mut transaction),
             None => {}
         }
@@ -150,6 +152,7 @@ impl World {
 
     /// Tells clients whose writes reached what they wait for.
     pub(super) fn acknowledge(&mut self, host: usize) {
+        self.placements_durable(host);
         let Some(process) = &mut self.hosts[host].process else { return };
         let me = self.ledger.number(&process.replica.id());
         let replica = &process.replica;

@@ -28,8 +28,8 @@ pub struct Decisions {
     held: BTreeMap<(usize, usize), u64>,
     /// What clients were told last that the field is.
     seen: BTreeMap<(usize, usize), Option<Vec<u8>>>,
-    /// By host, its life, and what the node calls it.
-    asked: BTreeMap<(usize, u64, AskId), (usize, Asked)>,
+    /// By host, its life, and what the node calls it: of which client, and about which document.
+    asked: BTreeMap<(usize, u64, AskId), (usize, usize, Asked)>,
     requests: u128,
     pub history: History,
 }
@@ -97,7 +97,7 @@ impl World {
     }
 
     fn have_decided(&mut self, home: usize, client: usize, document: usize, change: FieldsChange) {
-        let asked = self.decisions.history.asks(document, change.clone());
+        let asked = self.decisions.history.asks(&name(document), change.clone());
         self.note(home, None, What::Write, || format!("client {client} has {} decided: {change:?}", name(document)));
         let mut id = None;
         // Where a planted bug decides at once, that is written down here and now.
@@ -106,19 +106,19 @@ impl World {
         });
         let Some(id) = id else { return };
         self.trace.step(self.now_us, home, What::Write, id.0);
-        self.decisions.asked.insert((home, self.hosts[home].life, id), (client, asked));
+        self.decisions.asked.insert((home, self.hosts[home].life, id), (client, document, asked));
     }
 
     /// A node tells what came of something that it was asked; gives whether it was asked about a document.
     pub(super) fn decision_told(&mut self, host: usize, id: AskId, outcome: &Outcome) -> bool {
         let life = self.hosts[host].life;
-        let Some((client, asked)) = self.decisions.asked.remove(&(host, life, id)) else { return false };
+        let Some((client, document, asked)) = self.decisions.asked.remove(&(host, life, id)) else { return false };
         match outcome {
             Ok(Told::Fields(verdict)) => {
                 self.probes.reached(Probe::FieldDecided);
                 let checked = self.decisions.history.told(&asked, verdict);
                 self.judge(host, checked);
-                self.learn(client, &asked, verdict);
+                self.learn(client, document, &asked, verdict);
             }
             Err(AskError::NoQuorum { .. } | AskError::NoVoters) => self.probes.reached(Probe::NoQuorum),
             Err(AskError::Unknown) => self.probes.reached(Probe::Undecided),
@@ -128,8 +128,8 @@ impl World {
     }
 
     /// What the client makes of it.
-    fn learn(&mut self, client: usize, asked: &Asked, verdict: &FieldsVerdict) {
-        let place = (client, asked.document);
+    fn learn(&mut self, client: usize, document: usize, asked: &Asked, verdict: &FieldsVerdict) {
+        let place = (client, document);
         let decisions = &mut self.decisions;
         decisions.seen.insert(place, verdict.guard.fields.get(FIELD).map(<[u8]>::to_vec));
         match &verdict.outcome {
@@ -161,7 +161,7 @@ impl World {
             let before = self.probes.count(Probe::FieldDecided);
             let deadline_us = self.now_us + 20_000_000;
             while self.finding.is_none()
-                && self.decisions.history.knows(document)
+                && self.decisions.history.knows(&name(document))
                 && visible(self)
                 && self.probes.count(Probe::FieldDecided) == before
                 && self.now_us < deadline_us

@@ -29,7 +29,7 @@
 //! | `world`, `links`, `life`, `client`, `deed` | the queue; the transport; processes and disks' answers; clients; people |
 //! | [`network`], [`disk`], [`host`], [`keys`], [`chance`] | the parts a world is made of |
 //! | `inject`, `hostile` | faults as they happen; a member that does what it must not |
-//! | [`workload`], `disputes`, `locks`, `decisions` | what clients write, and what they ask a quorum |
+//! | [`workload`], `disputes`, `locks`, `decisions`, `tasks`, `placements` | what clients write, and what they ask a quorum |
 //! | [`oracle`] | the invariants, one file each |
 //! | [`shrink`](mod@shrink), [`report`] | the smallest run that still fails; pages, JSON, JUnit |
 //! | [`probe`], [`trace`] | what ought to happen sometimes; what did happen |
@@ -39,7 +39,7 @@
 mod acquaint;
 pub mod chance;
 mod client;
-mod decisions;
+pub mod decisions;
 mod deed;
 pub mod disk;
 mod disputes;
@@ -55,12 +55,14 @@ mod links;
 mod locks;
 pub mod network;
 pub mod oracle;
+mod placements;
 pub mod plan;
 pub mod probe;
 pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod shrink;
+mod tasks;
 #[cfg(test)]
 mod tests;
 pub mod trace;

@@ -65,6 +65,7 @@ probes! {
     ByPolicy, "a policy settles what a schema would have settled otherwise";
     SettledByPerson, "a person settles a conflict";
     Reopened, "... and takes that back";
+    PartitionTold, "a planned partition is held to its account";
     Anchored, "a node signs where its audit stands, and tells the others";
     AuditProven, "... and its disk holds what it signed";
     VotersChanged, "voters become others";
@@ -81,6 +82,19 @@ probes! {
     TestFailed, "... and not as asked, since the field is another by then";
     GuardedByAnother, "... or since another holds the document's lock";
     StaleTokenDecidesNothing, "a write under a token that was overtaken is refused by the quorum";
+    TaskClaimed, "a worker is given a task";
+    TaskLapsed, "... and its lease runs out: the task is handed out again";
+    TaskLost, "... and hears that the task is another's by then";
+    TaskDone, "a task is done";
+    TaskFailed, "all attempts at a task fail";
+    TaskCancelled, "a task is cancelled";
+    Placed, "a thing is placed on a worker";
+    RightGranted, "a quorum gives a right to place";
+    RightGivenBack, "... and is given one back";
+    NoRoom, "... and has none left to give";
+    RightReclaimed, "the right of a replica that is gone is taken back";
+    PlacementSettled, "... and what it had placed stays";
+    PlacementVoid, "a replica that was reclaimed places on, and that counts for nothing";
     Overruled, "a value that was overruled is in the ledger";
 }
 

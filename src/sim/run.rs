@@ -4,7 +4,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::Serialize;
 
+use super::fault::FaultKind;
 use super::figures::Figures;
+use super::host::EPOCH_MS;
+use super::oracle::partitions::{self, Cut};
 use super::oracle::{Finding, agreement, audit, conflicts, locks, wrong};
 use super::plan::Plan;
 use super::probe::{Probe, Probes};
@@ -20,6 +23,11 @@ const CONVERGED_WITHIN_MS: u64 = 30_000;
 const SHOWN_MAX: usize = 16;
 /// How often the second act looks whether all agree, ms.
 const LOOK_MS: u64 = 20;
+
+/// A cut is in the account if all had met before it, and it lasted until the slowest detector noticed it, ms.
+const CUT_MS_MIN: (u64, u64) = (1_500, 4_000);
+/// ... and clocks were not far from each other.
+const SKEW_MS_MAX: u64 = 500;
 
 /// What came of one seed.
 #[derive(Debug)]
@@ -115,6 +123,7 @@ impl World {
         let converged_us = self.now_us - healed_us;
         self.decide_at_end();
         self.read_decisions_at_end();
+        self.end_all_tasks();
         // What was agreed upon holds, and is on every disk.
         let agreed = self.clocks();
         self.run_until(self.now_us + 1_500_000);
@@ -124,7 +133,7 @@ impl World {
         // An anchor written meanwhile is on its way, and moves the clocks.
         let settling = |world: &Self| {
             let may_differ = world.faults.divergence_is_planned() || world.clocks() != agreed;
-            world.disks_write() || (may_differ && !world.agreed())
+            world.disks_write() || (may_differ && !world.agreed()) || world.has_cuts_untold()
         };
         while self.finding.is_none() && self.now_us < patience_us && settling(self) {
             self.run_until(self.now_us + LOOK_MS * 1_000);
@@ -180,11 +189,20 @@ impl World {
         self.judge(0, verdict);
         let verdict = conflicts::check_alike(stayers.iter().filter_map(|host| self.hosts[*host].replica()));
         self.judge(0, verdict);
+        let verdict = partitions::check_alike(stayers.iter().filter_map(|host| self.hosts[*host].replica()));
+        self.judge(0, verdict);
+        self.check_partition();
         for host in &stayers {
-            let verdict =
-                self.hosts[*host].replica().map_or(Ok(()), |replica| self.decisions.history.check_published(replica));
+            let histories = [&self.decisions.history, &self.tasks.history];
+            let mut published = self.hosts[*host]
+                .replica()
+                .into_iter()
+                .flat_map(|replica| histories.map(|history| history.check_published(replica)));
+            let verdict = published.find(Result::is_err).unwrap_or(Ok(()));
+            drop(published);
             self.judge(*host, verdict);
         }
+        self.check_placements_at_end(&stayers);
         let in_use: Vec<_> = stayers.iter().map(|host| self.disk_epoch(*host)).collect();
         for host in stayers {
             self.collect_probes(host);
@@ -230,6 +248,38 @@ impl World {
             }
         };
         self.judge(host, verdict);
+    }
+
+    /// Somebody saw a partition end, and has not told of it yet.
+    fn has_cuts_untold(&self) -> bool {
+        self.stayers()
+            .into_iter()
+            .filter_map(|host| self.hosts[host].replica())
+            .any(|replica| replica.cuts().is_untold())
+    }
+
+    /// A cut that was the only thing that happened is in the account.
+    fn check_partition(&mut self) {
+        let (Some(cut), Some(replica)) = (self.planned_cut(), self.hosts[0].replica()) else { return };
+        let verdict = partitions::check_planned(&cut, replica, &self.ledger);
+        self.probes.reached(Probe::PartitionTold);
+        self.judge(0, verdict);
+    }
+
+    fn planned_cut(&self) -> Option<Cut> {
+        let [fault] = &self.plan.scenario.faults[..] else { return None };
+        let (groups, heal) = (fault.groups.as_ref()?, fault.heal?);
+        let calm = |host: &super::host::Host| {
+            host.life == 1 && !host.disturbed && host.replica().is_some_and(|replica| !replica.in_tree())
+        };
+        let covered = groups.iter().map(Vec::len).sum::<usize>() == self.hosts.len();
+        let long = fault.at.0 >= CUT_MS_MIN.0 && heal.0 >= fault.at.0 + CUT_MS_MIN.1;
+        let skewed = self.plan.scenario.cluster.skew_ms > SKEW_MS_MAX;
+        if fault.kind != FaultKind::Partition || !covered || !long || skewed || !self.hosts.iter().all(calm) {
+            return None;
+        }
+        let sides = groups.iter().map(|group| group.iter().map(|host| self.hosts[*host].node).collect());
+        Some(Cut { from_us: fault.at.us(), until_us: heal.us(), epoch_ms: EPOCH_MS, sides: sides.collect() })
     }
 
     /// How far the clocks of those that stay have come, all together.

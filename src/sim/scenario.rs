@@ -41,6 +41,9 @@ pub struct Scenario {
     pub expects: Vec<Expect>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swarm: Option<Swarm>,
+    /// Workers who fight for one thing. Only real processes play it, see `cli/chaos/contest.rs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contest: Option<Contest>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -160,6 +163,23 @@ pub enum After {
     Writes,
 }
 
+/// One thing that one worker has at a time, for a lease that it renews; the others wait for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Contest {
+    pub over: Over,
+    pub lease: Millis,
+    /// The node that each worker asks and stands still with. The first has it first.
+    pub workers: Vec<usize>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Over {
+    Lock,
+    Vm,
+}
+
 /// Each seed turns off some of what the scenario turns on.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -212,6 +232,9 @@ impl Default for Workload {
         }
     }
 }
+
+/// What is left of a shorter lease is lost in what a busy machine takes.
+const CONTEST_LEASE_MIN: Millis = Millis(1_000);
 
 fn default_seeds() -> String {
     "1..100".into()
@@ -310,6 +333,14 @@ impl Scenario {
             if let Some(cause) = wrong {
                 return Err((place.span().start, cause.into()));
             }
+        }
+        if let Some(contest) = &self.contest
+            && (contest.workers.is_empty()
+                || contest.workers.iter().any(|node| *node >= self.cluster.nodes)
+                || contest.lease < CONTEST_LEASE_MIN)
+        {
+            let cause = format!("a contest has workers at nodes that there are, and a lease from {CONTEST_LEASE_MIN}");
+            return Err((top("contest"), cause));
         }
         match self.swarm {
             Some(swarm) if !(0.0..=1.0).contains(&swarm.disable_p) => {

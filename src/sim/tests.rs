@@ -101,6 +101,19 @@ fn planted_bugs_are_found() {
 }
 
 #[test]
+fn the_account_of_a_partition_is_held_to_what_was_planned() {
+    let scenarios = scenarios();
+    let scenario = scenarios.iter().find(|scenario| scenario.name == "split-brain-heals").unwrap();
+    let with = |mutant, seed| run(scenario, seed, How { hooks: HookChoice { mutant, rare: 0 }, ..How::default() });
+    let held = (1..=4).filter(|seed| with(None, *seed).probes.count(Probe::PartitionTold) > 0).count();
+    assert!(held > 0, "no seed of these has a plain mesh");
+    for mutant in [Mutant::OtherSideForgotten, Mutant::CutForgotten] {
+        let mut findings = (1..=8).filter_map(|seed| with(Some(mutant), seed).finding);
+        assert!(findings.any(|finding| finding.oracle == "partitions"), "{}", mutant.name());
+    }
+}
+
+#[test]
 fn a_recording_is_replayed_in_order_from_a_step_that_the_seed_draws() {
     let step = |n: u64| {
         let edit = Edit::Incr { field: "n".into(), by: 1 };

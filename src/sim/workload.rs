@@ -56,12 +56,16 @@ pub enum Kind {
     Lock,
     /// A quorum is asked to decide about a field.
     Decide,
+    /// A task is made, or something is done about one.
+    Task,
+    /// A thing is placed on a worker, released, or reclaimed.
+    Place,
     /// The next step of what was recorded elsewhere, see [`Recording`].
     Trace,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 30] = [
+    pub const ALL: [Kind; 32] = [
         Kind::Set,
         Kind::Incr,
         Kind::Count,
@@ -91,6 +95,8 @@ impl Kind {
         Kind::Advise,
         Kind::Lock,
         Kind::Decide,
+        Kind::Task,
+        Kind::Place,
         Kind::Trace,
     ];
 
@@ -125,6 +131,8 @@ impl Kind {
             Kind::Advise => "advise",
             Kind::Lock => "lock",
             Kind::Decide => "decide",
+            Kind::Task => "task",
+            Kind::Place => "place",
             Kind::Trace => "trace",
         }
     }
@@ -161,7 +169,7 @@ pub struct Transaction {
     pub increments: Vec<(String, i64)>,
     /// What is written depends on the conflicts that the client's node lists.
     pub deed: Option<Deed>,
-    /// A quorum is asked: about a lock, or a field.
+    /// A quorum is asked: about a lock, a field, a task, or a worker's capacity.
     pub asks: Option<Kind>,
 }
 
@@ -332,7 +340,7 @@ impl Workshop {
                 self.step = (self.step + 1) % steps.len();
                 return;
             }
-            Kind::Lock | Kind::Decide => {
+            Kind::Lock | Kind::Decide | Kind::Task | Kind::Place => {
                 transaction.asks = Some(kind);
                 return;
             }

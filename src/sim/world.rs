@@ -20,8 +20,10 @@ use super::network::Network;
 use super::oracle::durability::Promises;
 use super::oracle::ledger::Ledger;
 use super::oracle::{Finding, Verdict, bounds, conflicts};
+use super::placements::Placements;
 use super::plan::Plan;
 use super::probe::{Probe, Probes};
+use super::tasks::Tasks;
 use super::trace::{Entry, Trace, What};
 use crate::crdt::Resolver;
 use crate::engine::alarm::Alarm;
@@ -139,6 +141,8 @@ pub struct World {
     pub(super) alarms: Vec<(usize, Alarm)>,
     pub(super) locks: Locks,
     pub(super) decisions: Decisions,
+    pub(super) tasks: Tasks,
+    pub(super) placements: Placements,
     /// The first thing that an oracle found.
     pub finding: Option<Finding>,
     pub(super) hooks: HookChoice,
@@ -196,6 +200,8 @@ impl World {
             alarms: Vec::new(),
             locks: Locks::new(seed),
             decisions: Decisions::new(seed),
+            tasks: Tasks::new(seed),
+            placements: Placements::new(seed),
             finding: None,
             hooks,
             plan,
@@ -372,6 +378,7 @@ impl World {
                     self.judge(host, verdict);
                 }
                 self.check_conflicts(host, &names);
+                self.check_capacity(host, &names);
             }
             Event::Durable { .. } | Event::Reported { .. } => self.acknowledge(host),
             Event::StorageFailed { .. } => probes.reached(Probe::StorageFailed),
@@ -403,7 +410,9 @@ impl World {
             Event::ConflictEscalated(_) => probes.reached(Probe::Escalated),
             Event::ConflictEnded(_) => probes.reached(Probe::ConflictEnded),
             Event::Asked { id, outcome } => {
-                if !self.decision_told(host, id, &outcome) {
+                let mut told = self.decision_told(host, id, &outcome);
+                told = told || self.task_told(host, id, &outcome) || self.placement_told(host, id, &outcome);
+                if !told {
                     self.lock_told(host, id, outcome);
                 }
             }

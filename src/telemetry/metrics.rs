@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
@@ -21,14 +21,19 @@ pub struct Figure {
     pub help: &'static str,
     pub kind: FigureKind,
     pub labels: Vec<(&'static str, String)>,
+    /// Of a histogram, the sum of all that was observed.
     pub value: f64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum FigureKind {
     /// Only grows while the process lives.
     Counter,
     Gauge,
+    /// How many observations fell into each range, by its upper end; the last has none and ends at [`f64::INFINITY`].
+    Histogram {
+        buckets: Vec<(f64, u64)>,
+    },
 }
 
 /// The registry behind `/metrics`. A cheap handle.
@@ -105,13 +110,18 @@ impl Collector for Figures {
             let metric_type = match kind {
                 FigureKind::Counter => MetricType::Counter,
                 FigureKind::Gauge => MetricType::Gauge,
+                FigureKind::Histogram { .. } => MetricType::Histogram,
             };
             let mut metric = encoder.encode_descriptor(name, help, None, metric_type)?;
             for figure in family {
-                let sample = metric.encode_family(&figure.labels)?;
-                match kind {
+                let mut sample = metric.encode_family(&figure.labels)?;
+                match &figure.kind {
                     FigureKind::Counter => ConstCounter::new(figure.value).encode(sample)?,
                     FigureKind::Gauge => ConstGauge::new(figure.value).encode(sample)?,
+                    FigureKind::Histogram { buckets } => {
+                        let count = buckets.iter().map(|(_, count)| count).sum();
+                        sample.encode_histogram::<NoLabelSet>(figure.value, count, buckets, None)?;
+                    }
                 }
             }
         }
@@ -142,6 +152,28 @@ mod tests {
         assert!(text.contains(r#"folkmoot_sent_bytes_total{peer="b\"\n"} 7.0"#), "{text}");
         assert!(text.contains("\nfolkmoot_documents 2.0") || text.contains("\nfolkmoot_documents{} 2.0"), "{text}");
         assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+
+    #[test]
+    fn a_histogram_counts_what_is_up_to_each_bound() {
+        let metrics = Metrics::new(|| {
+            let buckets = vec![(0.5, 2), (1.0, 0), (f64::INFINITY, 3)];
+            let kind = FigureKind::Histogram { buckets };
+            let other = Figure { labels: vec![], ..figure(kind.clone(), "folkmoot_other_seconds", "", 9.5) };
+            vec![figure(kind, "folkmoot_wait_seconds", "a", 9.5), other]
+        });
+        let text = metrics.render().unwrap();
+        for line in [
+            "# TYPE folkmoot_wait_seconds histogram",
+            r#"folkmoot_wait_seconds_sum{peer="a"} 9.5"#,
+            r#"folkmoot_wait_seconds_count{peer="a"} 5"#,
+            r#"folkmoot_wait_seconds_bucket{le="0.5",peer="a"} 2"#,
+            r#"folkmoot_wait_seconds_bucket{le="1.0",peer="a"} 2"#,
+            r#"folkmoot_wait_seconds_bucket{le="+Inf",peer="a"} 5"#,
+            r#"folkmoot_other_seconds_bucket{le="1.0"} 2"#,
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! a lease may run out at any moment as far as the others are concerned, while its holder knows nothing of it.
 
 use folkmoot::engine::ballot::Lock;
-use folkmoot::engine::ballot::lock::{Expired, LockChange, LockVerdict, RequestId, Waiter};
+use folkmoot::engine::ballot::lock::{LockChange, LockVerdict, RequestId, Waiter};
 use stateright::{Checker, Model, Property};
 
 #[derive(Clone, Debug)]
@@ -82,10 +82,7 @@ impl Model for Fenced {
                 let attempts = state.holders[usize::from(holder)].attempts;
                 let request = RequestId(u128::from(holder) * 100 + u128::from(attempts));
                 let waiter = Waiter { holder: format!("h{holder}"), request, lease_ms: 1_000 };
-                let out = |held: &folkmoot::engine::ballot::lock::Holding| Expired {
-                    token: lock.token,
-                    renewal: held.renewal,
-                };
+                let out = |held: &folkmoot::engine::ballot::lock::Holding| held.expired(lock.token);
                 let expired = lock.held.as_ref().filter(|_| impatient).map(out);
                 let verdict = state.ask(&LockChange::Acquire { waiter, waits: false, expired });
                 let at = &mut state.holders[usize::from(holder)];

@@ -205,7 +205,7 @@ async fn write_in_memory(http: &Http, client: usize) -> Vec<String> {
     for n in 0.. {
         let id = format!("c{client}-{n}");
         let path = format!("/v1/docs/tasks/{id}?durability=memory");
-        let sent = http.send("PUT", &path, &[("content-type", "application/json")], r#"{"state":"pending"}"#);
+        let sent = http.send("PUT", &path, &[("content-type", "application/json")], r#"{"payload":"mail"}"#);
         match sent.await {
             Ok(reply) if reply.status == 200 => {
                 assert_eq!(reply.ok()["durability"], "memory");

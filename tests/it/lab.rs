@@ -87,6 +87,44 @@ async fn a_scenario_holds_on_real_processes() {
     }
 }
 
+/// Plays one of the lab's contests once; `None` where the lab cannot run.
+async fn contest(name: &str) -> Option<serde_json::Value> {
+    let scenario = format!("{}/simulations/lab/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+    let ended = run(&["chaos", "--json", &scenario], Duration::from_secs(180)).await;
+    if skipped(&ended) {
+        return None;
+    }
+    assert_eq!(ended.code, Some(0), "{}\n{}", ended.stdout, ended.stderr);
+    let report: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    let checked = |oracle: &str| {
+        let verdicts = report["verdicts"].as_array().unwrap();
+        let verdict = verdicts.iter().find(|verdict| verdict["oracle"] == oracle).unwrap();
+        verdict["checked"].as_u64().unwrap()
+    };
+    assert_eq!(checked("one holder at a time"), 2, "{report}");
+    assert_eq!(checked("another takes over, in time"), 1, "{report}");
+    assert!(checked("the fence lets no stale write through") > 20, "{report}");
+    Some(report["contest"].clone())
+}
+
+/// Half a second of the lease of five is what a watcher counts more than its holder.
+#[tokio::test]
+async fn an_owner_with_the_minority_is_told_to_stop_before_the_majority_has_its_vm() {
+    let Some(contest) = contest("vm-owner-is-cut-off").await else { return };
+    assert!(contest["told_before_end_ms"].as_f64().unwrap() > 0.0, "{contest}");
+    assert!(contest["end_to_takeover_ms"].as_f64().unwrap() >= 400.0, "{contest}");
+    assert_eq!((&contest["late_refused"], &contest["late_taken"]), (&0.into(), &0.into()), "{contest}");
+}
+
+#[tokio::test]
+async fn a_holder_that_stood_still_for_longer_than_its_lease_is_refused_by_what_it_writes_to() {
+    let Some(contest) = contest("holder-stands-still").await else { return };
+    assert!(contest["told_before_end_ms"].as_f64().unwrap() < 0.0, "it knew while it stood still: {contest}");
+    assert!(contest["end_to_takeover_ms"].as_f64().unwrap() >= 400.0, "{contest}");
+    assert!(contest["late_refused"].as_u64().unwrap() >= 1, "{contest}");
+    assert_eq!(contest["late_taken"], 0, "{contest}");
+}
+
 /// What a killed lab leaves behind is gone after `--clean`: its devices at once, the namespaces then.
 #[tokio::test]
 async fn a_killed_lab_is_cleaned_up() {

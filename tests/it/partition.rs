@@ -94,7 +94,7 @@ async fn write_for(cluster: &Cluster, span: Duration) -> usize {
     while start.elapsed() < span || written < 30 {
         for (side, node) in [(0, 0), (1, 1), (1, 2)] {
             let id = format!("tasks/c{side}-{written}");
-            cluster[node].http.put(&id, json!({ "state": "pending" })).await.ok();
+            cluster[node].http.put(&id, json!({ "payload": "mail" })).await.ok();
             cluster[node].http.incr("fleet/totals", "requests", 1).await.ok();
             written += 1;
         }

@@ -83,7 +83,7 @@ async fn a_small_trace_ends_in_equal_digests_and_its_own_counts_on_three_nodes()
     cluster.agree().await;
     // Counted once more by other means than the program's own.
     for node in &cluster.nodes {
-        let tasks = node.http.list("tasks").await;
+        let tasks = node.http.list("pods").await;
         let workers = node.http.list("workers").await;
         let state = |state: &str| tasks.iter().filter(|(_, fields)| fields["state"] == state).count() as u64;
         assert_eq!((workers.len() as u64, tasks.len() as u64), (trace.workers, trace.tasks));
@@ -128,7 +128,7 @@ async fn the_openb_trace_ends_in_equal_digests_and_its_own_counts_on_three_nodes
     assert_eq!(counts, [json!(1_523), json!(8_152), json!(897)]);
     cluster.agree().await;
     for node in &cluster.nodes {
-        assert_eq!(node.http.list("tasks").await.len(), 8_152);
+        assert_eq!(node.http.list("pods").await.len(), 8_152);
         assert_eq!(node.http.cluster().await["alerts"], json!([]));
     }
 }

@@ -25,7 +25,7 @@ fn copy(from: &Path, to: &Path) {
 async fn write(node: &Node, part: &str) -> Vec<String> {
     let mut dots = Vec::new();
     for n in 0..10 {
-        let put = node.http.put(&format!("tasks/{part}-{n}"), json!({ "state": part })).await.ok();
+        let put = node.http.put(&format!("tasks/{part}-{n}"), json!({ "part": part })).await.ok();
         let count = node.http.incr("fleet/totals", "requests", 1).await.ok();
         dots.extend([put, count].map(|receipt| receipt["dot"].as_str().unwrap().to_owned()));
     }

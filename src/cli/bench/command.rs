@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::cli::bench::figure::{Figure, table};
-use crate::cli::bench::{core, heal, visible, writes};
+use crate::cli::bench::{core, heal, locks, visible, writes};
 use crate::cli::cluster::directory;
 use crate::cli::exit::Error;
 use crate::cli::output::Output;
@@ -19,11 +19,15 @@ use crate::cli::processes::{LocalCluster, Plan};
 /// durable writes per second, bytes on the wire, how long a split takes to heal. Use a release build, and compare only
 /// figures of one machine in one run.
 #[derive(Debug, Clone, Args)]
-#[command(after_long_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_long_help = "\
 Examples:
   folkmoot bench --quick
   folkmoot bench --only core
-  folkmoot bench --store redb --json > figures.json")]
+  folkmoot bench locks
+  folkmoot bench --store redb --json > figures.json"
+)]
 pub struct BenchArgs {
     /// Fewer samples, a smaller heal
     #[arg(long)]
@@ -34,6 +38,13 @@ pub struct BenchArgs {
     /// One half of the figures: those of the core, or those of whole clusters
     #[arg(long, value_name = "core|cluster", value_parser = ["core", "cluster"])]
     only: Option<String>,
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum What {
+    Locks(locks::LocksArgs),
 }
 
 /// How much is measured.
@@ -61,6 +72,9 @@ const FULL: Size = Size {
 };
 
 pub async fn bench(args: BenchArgs, output: Output) -> Result<(), Error> {
+    if let Some(What::Locks(args)) = &args.what {
+        return locks::locks(args, output).await;
+    }
     let size = if args.quick { QUICK } else { FULL };
     let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
     if cfg!(debug_assertions) {

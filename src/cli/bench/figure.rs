@@ -81,6 +81,10 @@ impl Times {
         self.0.saturating_record(u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1));
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub fn add(&mut self, other: &Self) -> Result<(), String> {
         self.0.add(&other.0).map_err(|error| error.to_string())
     }
@@ -107,7 +111,7 @@ pub fn table(figures: &[Figure]) -> String {
 }
 
 /// Three digits say what such a measurement knows.
-fn round(value: f64) -> String {
+pub(super) fn round(value: f64) -> String {
     match value {
         v if v >= 100.0 => format!("{v:.0}"),
         v if v >= 10.0 => format!("{v:.1}"),

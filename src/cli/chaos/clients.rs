@@ -11,13 +11,15 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
 
+use crate::cli::chaos::deciders::Deciders;
+use crate::cli::chaos::lockers::Lockers;
 use crate::cli::client::{Body, Client, Terms};
 use crate::cli::exit::Error;
 use crate::document::plan::{Edit, Write};
 use crate::sim::Plan;
 use crate::sim::chance::Chance;
 use crate::sim::trace::{Entry, Trace, What};
-use crate::sim::workload::{Durability, Transaction, Workshop};
+use crate::sim::workload::{Durability, Kind, Transaction, Workshop};
 
 /// Requests under way at once.
 const UNDER_WAY_MAX: usize = 64;
@@ -78,6 +80,14 @@ struct Desk {
     doors: Doors,
     history: Arc<Mutex<History>>,
     start: Instant,
+    verbs: Verbs,
+}
+
+/// What takes a quorum.
+#[derive(Clone, Debug)]
+pub struct Verbs {
+    pub lockers: Lockers,
+    pub deciders: Deciders,
 }
 
 impl Desk {
@@ -101,6 +111,7 @@ impl Desk {
 #[derive(Debug)]
 struct Job {
     id: String,
+    client: usize,
     node: usize,
     elsewhere: usize,
     transaction: Transaction,
@@ -109,13 +120,13 @@ struct Job {
 }
 
 /// Writes from `from_ms` to `until_ms` after `start`, as the scenario says.
-pub async fn run(plan: &Plan, start: Instant, doors: Doors, history: Arc<Mutex<History>>) {
+pub async fn run(plan: &Plan, start: Instant, doors: Doors, history: Arc<Mutex<History>>, verbs: &Verbs) {
     let workload = &plan.scenario.workload;
     let mut workshop = Workshop::new(workload, plan.seed);
     let mut chance = Chance::of(plan.seed, "clients");
     let permits = Arc::new(Semaphore::new(UNDER_WAY_MAX));
     let mut at_us = workload.from.us();
-    let desk = Desk { doors, history, start };
+    let desk = Desk { doors, history, start, verbs: verbs.clone() };
     let (mut number, mut tasks) = (0u64, tokio::task::JoinSet::new());
     while workload.rate > 0.0 && at_us < workload.until.us() {
         sleep_until(start + Duration::from_micros(at_us)).await;
@@ -126,6 +137,7 @@ pub async fn run(plan: &Plan, start: Instant, doors: Doors, history: Arc<Mutex<H
         number += 1;
         let job = Job {
             id: format!("c{client}-{number}"),
+            client,
             node: client % nodes,
             elsewhere: chance.index(nodes),
             transaction,
@@ -151,6 +163,14 @@ async fn act(job: Job, desk: &Desk) {
         lock(&desk.history).refused += 1;
         return desk.note(job.node, What::Failed, format!("{}: the node is down", job.id));
     };
+    if let Some(verb) = job.transaction.asks {
+        let (did, done) = match verb {
+            Kind::Lock => desk.verbs.lockers.act(job.client, &client).await,
+            _ => desk.verbs.deciders.act(job.client, &client).await,
+        };
+        let what = if done { What::Acknowledged } else { What::Failed };
+        return desk.note(job.node, what, format!("client {} {did}", job.client));
+    }
     let began = Instant::now();
     let durability = level(job.transaction.durability);
     desk.note(job.node, What::Write, format!("{}: {} writes, {durability}", job.id, job.transaction.writes.len() + 1));

@@ -8,13 +8,18 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, interval, sleep_until};
 
-use crate::cli::chaos::clients::{self, History, Told};
+use crate::cli::chaos::clients::{self, History, Told, Verbs};
+use crate::cli::chaos::contest::Contest;
+use crate::cli::chaos::deciders::Deciders;
 use crate::cli::chaos::lanes;
+use crate::cli::chaos::lockers::Lockers;
 use crate::cli::chaos::namespace::{self, Hosts};
+use crate::cli::chaos::repeat::{self, Series};
 use crate::cli::chaos::report::Report;
 use crate::cli::chaos::stage::Stage;
 use crate::cli::chaos::timeline::{Act, Timeline};
 use crate::cli::chaos::verdict::{self, Verdict};
+use crate::cli::chaos::voters;
 use crate::cli::client::{Body, Terms};
 use crate::cli::cluster::directory;
 use crate::cli::exit::Error;
@@ -23,7 +28,7 @@ use crate::cli::processes;
 use crate::cli::sim::file;
 use crate::sim::scenario::Expectation;
 use crate::sim::trace::{Entry, What};
-use crate::sim::workload::{COLLECTION, SCHEMA};
+use crate::sim::workload::{COLLECTION, Kind, SCHEMA};
 use crate::sim::{Plan, Scenario};
 
 /// Run a scenario of the simulator on real processes
@@ -37,6 +42,7 @@ Examples:
   folkmoot chaos simulations/split-brain-heals.toml
   folkmoot chaos simulations/lab/worst-case-20s.toml --store redb --report run.json
   folkmoot chaos simulations/networks-of-all-shapes.toml --report run.html
+  folkmoot chaos simulations/lab/vm-owner-is-cut-off.toml --repeat 20
   folkmoot chaos --clean                              remove what a killed run left behind")]
 pub struct ChaosArgs {
     /// The scenario
@@ -45,6 +51,9 @@ pub struct ChaosArgs {
     /// The seed that the plan and the workload are drawn from
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// Run it so many times, each with the next seed
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    repeat: u64,
     /// Where nodes keep their data: sled, redb or memory
     #[arg(long, value_name = "sled|redb|memory", default_value = "sled")]
     store: String,
@@ -78,32 +87,80 @@ pub async fn chaos(args: ChaosArgs, output: Output) -> Result<(), Error> {
     let path = args.scenario.clone().unwrap_or_default();
     // Real time is dear: nothing is drawn away.
     let scenario = Scenario { swarm: None, ..file::read_one(&path)?.scenario };
-    let plan = Plan::new(&scenario, args.seed);
-    let timeline = Timeline::of(&plan);
-    output.say(format!("links: {}", timeline.network));
-    for what in &timeline.skipped {
-        output.say(format!("left out: {what}"));
-    }
     let listen = |kind| signal(kind).map_err(|error| Error::Failed(format!("cannot listen for signals: {error}")));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     // Whatever ends the run drops it, and with it the processes and the network.
-    let report = tokio::select! {
-        report = run(&args, &plan, &timeline, output) => report?,
-        _ = terminate.recv() => return Err(Error::Failed("stopped before the end".into())),
-        _ = interrupt.recv() => return Err(Error::Failed("stopped before the end".into())),
+    let runs = async {
+        match args.repeat {
+            1 => once(&args, &scenario, output).await,
+            _ => many_times(&args, &scenario, output).await,
+        }
     };
+    tokio::select! {
+        done = runs => done,
+        _ = terminate.recv() => Err(Error::Failed("stopped before the end".into())),
+        _ = interrupt.recv() => Err(Error::Failed("stopped before the end".into())),
+    }
+}
+
+async fn once(args: &ChaosArgs, scenario: &Scenario, output: Output) -> Result<(), Error> {
+    let (plan, timeline) = planned(scenario, args.seed, output);
+    let report = run(args, args.data_dir.clone(), &plan, &timeline, output).await?;
     let written = args.report.as_ref().map_or(Ok(()), |path| file::write(path, &report.for_file(path, &plan)));
     // What was found is told also where the report cannot be written.
     conclude(&report, output).and(written)
 }
 
-async fn run(args: &ChaosArgs, plan: &Plan, timeline: &Timeline, output: Output) -> Result<Report, Error> {
-    let (dir, _temporary) = directory(args.data_dir.clone())?;
+/// A line for each run as it ends, then what they all came to.
+async fn many_times(args: &ChaosArgs, scenario: &Scenario, output: Output) -> Result<(), Error> {
+    let mut reports = Vec::new();
+    for number in 1..=args.repeat {
+        let (plan, timeline) = planned(scenario, args.seed + number - 1, output);
+        let dir = args.data_dir.as_ref().map(|dir| dir.join(number.to_string()));
+        let report = run(args, dir, &plan, &timeline, output).await?;
+        match output.json {
+            true => output.say(repeat::line(number, &report)),
+            false => output.line(repeat::line(number, &report))?,
+        }
+        if report.wrong().next().is_some() {
+            output.say(report.text());
+        }
+        reports.push(report);
+    }
+    let series = Series::of(&scenario.name, reports);
+    let json = || serde_json::to_string_pretty(&series).unwrap_or_default();
+    let written = args.report.as_ref().map_or(Ok(()), |path| file::write(path, &json()));
+    output.either(&serde_json::to_value(&series).unwrap_or_default(), || series.text())?;
+    let found = match series.failed {
+        0 => Ok(()),
+        failed => Err(Error::Oracle(format!("oracles found something in {failed} of {} repeats", args.repeat))),
+    };
+    found.and(written)
+}
+
+fn planned(scenario: &Scenario, seed: u64, output: Output) -> (Plan, Timeline) {
+    let plan = Plan::new(scenario, seed);
+    let timeline = Timeline::of(&plan);
+    output.say(format!("links: {}", timeline.network));
+    for what in &timeline.skipped {
+        output.say(format!("left out: {what}"));
+    }
+    (plan, timeline)
+}
+
+async fn run(
+    args: &ChaosArgs,
+    dir: Option<PathBuf>,
+    plan: &Plan,
+    timeline: &Timeline,
+    output: Output,
+) -> Result<Report, Error> {
+    let (dir, _temporary) = directory(dir)?;
     let nodes = plan.scenario.cluster.nodes;
     let hosts = Hosts::new(timeline.hosts, plan.scenario.network.clone(), plan.seed)?;
     let processes = processes::Plan {
         names: (0..timeline.hosts).map(|node| format!("n{node}")).collect(),
-        dir,
+        dir: dir.clone(),
         base_port: None,
         store: Some(args.store.clone()),
         chaos: false,
@@ -112,9 +169,23 @@ async fn run(args: &ChaosArgs, plan: &Plan, timeline: &Timeline, output: Output)
     };
     let mut stage = Stage::open(processes, hosts, nodes).await?;
     put_schema(&stage).await?;
+    let decides = |kind: Kind| plan.scenario.workload.mix.contains_key(kind.name());
+    if decides(Kind::Lock) || decides(Kind::Decide) || plan.scenario.contest.is_some() {
+        voters::wait(&stage, nodes).await?;
+    }
+    let mut contest = match &plan.scenario.contest {
+        Some(settings) => Some(Contest::open(settings, plan, &stage, &dir).await?),
+        None => None,
+    };
+    let verbs = Verbs { lockers: Lockers::new(plan.seed, Instant::now()), deciders: Deciders::new(plan.seed) };
+    if decides(Kind::Decide) {
+        verbs.deciders.prepare(stage.client(0)?).await?;
+    }
     let (start, history, doors) = (Instant::now(), Arc::new(Mutex::new(History::recording())), stage.doors());
-    let (acted, ()) =
-        tokio::join!(act_out(&mut stage, timeline, start, output), clients::run(plan, start, doors, history.clone()));
+    let (acted, ()) = tokio::join!(
+        act_out(&mut stage, contest.as_mut(), timeline, start, output),
+        clients::run(plan, start, doors, history.clone(), &verbs)
+    );
     let Acted { done, entries } = acted?;
     let quiet_ms = plan.scenario.workload.until.0.max(done.last().map_or(0, |(at_ms, _)| *at_ms));
     let within = plan.scenario.expects.iter().filter(|expect| expect.oracle == Expectation::Converged);
@@ -131,6 +202,22 @@ async fn run(args: &ChaosArgs, plan: &Plan, timeline: &Timeline, output: Output)
     verdicts.push(Verdict::new("a split is noticed", done.len(), stage.unaware.clone()));
     verdicts.push(Verdict::new("no process ends by itself", nodes, stage.died.clone()));
     verdicts.push(Verdict::new("nothing panics", nodes, stage.panics()));
+    if !verbs.lockers.is_idle() {
+        verdicts.extend(verbs.lockers.verdicts());
+        output.say(verbs.lockers.text());
+    }
+    if !verbs.deciders.is_idle() {
+        verdicts.extend(verbs.deciders.verdicts(&stage).await);
+        output.say(verbs.deciders.text());
+    }
+    let contest = match contest {
+        Some(contest) => {
+            let course = contest.close(&stage).await;
+            verdicts.extend(course.judge());
+            Some(course.figures())
+        }
+        None => None,
+    };
     let (p50, p99) = latencies(history.took_us.clone());
     let end_us = start.elapsed().as_micros() as u64;
     let (acknowledged, unknown) =
@@ -160,6 +247,7 @@ async fn run(args: &ChaosArgs, plan: &Plan, timeline: &Timeline, output: Output)
         memory_mib_max: stage.memory_kib_max / 1024,
         packets: stage.packets(),
         verdicts,
+        contest,
         entries: all,
         entries_dropped,
     };
@@ -182,7 +270,13 @@ struct Acted {
 }
 
 /// Does each thing at its time.
-async fn act_out(stage: &mut Stage, timeline: &Timeline, start: Instant, output: Output) -> Result<Acted, Error> {
+async fn act_out(
+    stage: &mut Stage,
+    mut contest: Option<&mut Contest>,
+    timeline: &Timeline,
+    start: Instant,
+    output: Output,
+) -> Result<Acted, Error> {
     let now_us = || start.elapsed().as_micros() as u64;
     let first = stage.running().map(|(node, _)| lanes::entry(0, node, What::Start, "serves"));
     let mut acted = Acted { done: Vec::new(), entries: first.collect() };
@@ -196,6 +290,9 @@ async fn act_out(stage: &mut Stage, timeline: &Timeline, start: Instant, output:
             }
         }
         let (from_us, unaware) = (now_us(), stage.unaware.len());
+        if let Some(contest) = &mut contest {
+            contest.before(&step.act).await;
+        }
         stage.act(&step.act).await?;
         let at_us = now_us();
         output.say(format!("{:>8.1} s  {}", at_us as f64 / 1e6, step.words()));

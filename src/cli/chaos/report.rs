@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Value as Json, json};
 
 use crate::cli::chaos::switch::Tally;
+use crate::cli::chaos::tenure::Figures;
 use crate::cli::chaos::verdict::Verdict;
 use crate::sim::Plan;
 use crate::sim::report::page;
@@ -33,6 +34,9 @@ pub struct Report {
     /// Between nodes.
     pub packets: Tally,
     pub verdicts: Vec<Verdict>,
+    /// Where workers fought for something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contest: Option<Figures>,
     /// Everything that happened, in order of time; for the page.
     #[serde(skip)]
     pub entries: Vec<Entry>,
@@ -72,6 +76,7 @@ impl Report {
             "entries_dropped": self.entries_dropped,
             "lab": {
                 "checks": self.verdicts,
+                "contest": self.contest,
                 "left_out": self.skipped,
                 "links": self.links,
                 "packets": self.packets,
@@ -102,6 +107,7 @@ impl Report {
             self.unknown,
             self.memory_mib_max,
         );
+        text += &self.contest.as_ref().map_or(String::new(), |figures| format!("\n{}", figures.text()));
         for verdict in &self.verdicts {
             let said = if verdict.wrong.is_empty() { "ok".to_owned() } else { verdict.wrong.join("\n      ") };
             text += &format!("\n  {:45} {:>7}  {said}", verdict.oracle, verdict.checked);
@@ -134,6 +140,7 @@ mod tests {
             equal_after_ms: None,
             memory_mib_max: 9,
             packets: Tally::default(),
+            contest: None,
             verdicts: vec![Verdict::new("nothing is lost", 3, vec!["it is".into()])],
             entries: vec![entry(5_000, 2, What::Stop, "killed")],
             entries_dropped: 0,

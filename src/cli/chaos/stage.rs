@@ -13,6 +13,7 @@ use crate::cli::chaos::clients::Doors;
 use crate::cli::chaos::namespace::Hosts;
 use crate::cli::chaos::switch::Tally;
 use crate::cli::chaos::timeline::Act;
+use crate::cli::client::Client;
 use crate::cli::exit::Error;
 use crate::cli::processes::{Plan, Process};
 use crate::cli::view::{ClusterView, all_equal};
@@ -90,7 +91,7 @@ impl Stage {
         Ok(())
     }
 
-    fn open_door(&self, node: usize, client: Option<crate::cli::client::Client>) {
+    fn open_door(&self, node: usize, client: Option<Client>) {
         if let Some(door) = self.doors.lock().unwrap_or_else(PoisonError::into_inner).get_mut(node) {
             *door = client;
         }
@@ -172,6 +173,12 @@ impl Stage {
     pub fn running(&self) -> impl Iterator<Item = (usize, &Process)> {
         let nodes = self.nodes.iter().enumerate().filter_map(|(node, process)| Some((node, process.as_ref()?)));
         nodes.filter(|(node, _)| !self.stopped.contains(node))
+    }
+
+    /// Where a node that runs is asked.
+    pub fn client(&self, node: usize) -> Result<&Client, Error> {
+        let process = self.nodes.get(node).and_then(Option::as_ref);
+        process.map(|process| &process.client).ok_or_else(|| Error::Failed(format!("n{node} does not run")))
     }
 
     /// What the running nodes say of themselves, of those that answer.

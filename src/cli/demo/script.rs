@@ -103,8 +103,7 @@ fn count(by: i64, times: u32) -> Request {
 }
 
 fn tasks(prefix: &str, count: u64) -> Request {
-    let task =
-        |n| (String::from("tasks"), format!("{prefix}-{n:02}"), json!({ "state": "pending", "priority": n % 3 }));
+    let task = |n| (String::from("tasks"), format!("{prefix}-{n:02}"), json!({ "payload": n, "priority": n % 3 }));
     Request::Batch((1..=count).map(task).collect())
 }
 

@@ -31,7 +31,7 @@ use crate::sim::workload::Recording;
 /// Feed a cluster trace to a cluster, as fast as it goes.
 ///
 /// Machines become workers/ID with their capacity, two counters (tasks_started, tasks_finished) and a set (running_tasks).
-/// Each task's creation, scheduling and deletion become writes to tasks/ID, in time order for each document. A deletion
+/// Each task's creation, scheduling and deletion become writes to pods/ID, in time order for each document. A deletion
 /// sets `state` and removes nothing.
 ///
 /// A trace names no machine per task. The placement rule: at its scheduling time a task goes to the first worker, in

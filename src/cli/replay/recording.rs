@@ -53,7 +53,7 @@ mod tests {
             steps.iter().map(|step| step.iter().map(|(address, _)| address.as_str()).collect()).collect();
         assert_eq!(
             documents,
-            [vec!["workers/w1"], vec!["tasks/t1"], vec!["tasks/t1", "workers/w1"], vec!["tasks/t1", "workers/w1"]]
+            [vec!["workers/w1"], vec!["pods/t1"], vec!["pods/t1", "workers/w1"], vec!["pods/t1", "workers/w1"]]
         );
         assert!(matches!(&steps[2][1].1, Planned::Upsert(edits) if edits.len() == 2));
     }

@@ -37,7 +37,7 @@ impl Held {
             page.iter().filter(|worker| workers.contains(worker.id.as_str())).for_each(|w| held.worker(&w.fields));
         }
         let tasks: BTreeSet<&str> = plan.tasks.iter().map(|task| task.id.as_str()).collect();
-        let mut pages = Pages::new("tasks", None);
+        let mut pages = Pages::new("pods", None);
         while let Some(page) = pages.next(client, u64::MAX).await? {
             page.iter().filter(|task| tasks.contains(task.id.as_str())).for_each(|task| held.task(&task.fields));
         }

@@ -117,7 +117,7 @@ impl Write {
 pub fn name(target: Target, plan: &Plan) -> (&'static str, &str) {
     match target {
         Target::Worker(index) => ("workers", &plan.workers[index].id),
-        Target::Task(index) => ("tasks", &plan.tasks[index].id),
+        Target::Task(index) => ("pods", &plan.tasks[index].id),
     }
 }
 

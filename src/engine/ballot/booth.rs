@@ -1,13 +1,14 @@
 //! All that this node knows of ballots: what it promised and accepted as a voter, what it asks as a proposer, and what of it
 //! the disk does not have yet.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::acceptor::{Acceptor, Held, Question};
-use super::ask::{Ask, Asked, Told};
+use super::ask::{Ask, Asked, GUARD, Told};
+use super::guard::Guard;
 use super::lock::Watch;
 use super::message::BallotMessage;
 use super::proposal::{Promise, Proposal};
@@ -17,6 +18,7 @@ use super::voters::{StoreId, Voter, Voters};
 use crate::clock::{Incarnation, NodeId};
 use crate::document::codec::{DecodeError, decode_serde, encode_serde};
 use crate::engine::persist::{Tree, WriteBatch};
+use crate::engine::timing::Timing;
 
 /// Registers of one voter. A lock takes some 500 bytes: half a gigabyte.
 pub const REGISTERS_MAX: usize = 1 << 20;
@@ -112,6 +114,10 @@ pub struct Booth {
     pub(in crate::engine) looked_after: BTreeMap<String, u64>,
     pub(in crate::engine) votes: Votes,
     pub(in crate::engine) tally: BallotTally,
+    /// From being asked to being told, of what was decided since the start.
+    pub(in crate::engine) took: Timing,
+    /// Names of the locks that somebody holds, as this voter accepted them: nobody has to read every register to tell.
+    held: BTreeSet<Arc<str>>,
     /// Rows to be written; `None` removes.
     dirty: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     /// The sum of the hashes of all rows but the one that holds it.
@@ -141,6 +147,8 @@ impl Booth {
             looked_after: BTreeMap::new(),
             votes: Votes::default(),
             tally: BallotTally::default(),
+            took: Timing::default(),
+            held: BTreeSet::new(),
             dirty: BTreeMap::new(),
             sum: 0,
             medium,
@@ -168,6 +176,7 @@ impl Booth {
                     let held: Held = decode_serde(row)?;
                     self.round = self.round.max(held.promised.round);
                     self.acceptor.restore(name, held);
+                    self.note_holder(name);
                 }
                 _ if key == VOTERS => {
                     let voters: Voters = decode_serde(row)?;
@@ -186,6 +195,7 @@ impl Booth {
         let keys: Vec<Vec<u8>> = self.acceptor.registers().map(|(name, _)| register_key(name)).collect();
         self.dirty.extend(keys.into_iter().map(|key| (key, None)));
         (self.store, self.sum, self.acceptor) = (StoreId(life.0), 0, Acceptor::default());
+        self.held.clear();
         self.waiting.clear();
         self.promises.clear();
         if let Some(voters) = self.voters.take() {
@@ -211,6 +221,21 @@ impl Booth {
         let before = before.map(|held| hash(&key, &encode_serde(held)));
         let row = encode_serde(held);
         self.keep(key, before, row);
+        self.note_holder(register);
+    }
+
+    /// Whether somebody holds the lock in this register by now.
+    fn note_holder(&mut self, register: &str) {
+        let Some(name) = register.strip_prefix(GUARD) else { return };
+        let accepted = self.acceptor.get(register).and_then(|held| held.accepted.as_ref());
+        let guard = accepted.and_then(|accepted| Guard::decode(Some(&accepted.value)).ok());
+        if guard.is_some_and(|guard| guard.lock.held.is_some()) {
+            if !self.held.contains(name) {
+                self.held.insert(name.into());
+            }
+        } else {
+            self.held.remove(name);
+        }
     }
 
     /// Takes these voters for the ones that count.
@@ -260,10 +285,30 @@ impl Booth {
         self.tally
     }
 
+    /// How long decisions took, from being asked to being told.
+    pub fn took(&self) -> &Timing {
+        &self.took
+    }
+
+    /// The names of the locks that somebody holds, as this voter accepted them, in their order.
+    pub fn locks_held(&self) -> &BTreeSet<Arc<str>> {
+        &self.held
+    }
+
+    /// Whether somebody holds the lock of this name, as this voter accepted it.
+    pub fn is_lock_held(&self, name: &str) -> bool {
+        self.held.contains(name)
+    }
+
     /// This node as a voter, if it is one.
     pub fn is_voter(&self, node: &NodeId) -> bool {
+        self.place(node).is_some()
+    }
+
+    /// Where this node, which has this store, stands among the voters.
+    pub fn place(&self, node: &NodeId) -> Option<usize> {
         let own = Voter { node: *node, store: self.store };
-        self.voters.as_ref().is_some_and(|voters| voters.has(&own))
+        self.voters.as_ref()?.all().iter().position(|voter| *voter == own)
     }
 
     /// When something here is due, µs.

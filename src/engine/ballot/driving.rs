@@ -38,6 +38,11 @@ impl Replica {
         self.lacks_quorum().is_none()
     }
 
+    /// Why nothing can be decided just now, if so.
+    pub fn check_quorum(&self) -> Result<(), AskError> {
+        self.lacks_quorum().map_or(Ok(()), Err)
+    }
+
     /// Asks a quorum to change a register. What came of it is told by [`Event::Asked`].
     pub fn ask(&mut self, register: &str, ask: Ask, now: Now) -> AskId {
         let id = self.ask_inside(register, ask, now);
@@ -267,6 +272,7 @@ impl Replica {
             let other = others.into_iter().find(|voter| voter.node != peer);
             step = other.map_or(Step::Wait, |other| proposal.on_answer(other, answer));
         }
+        let begun_us = running.at.begun_us;
         match step {
             Step::Wait => {}
             Step::Ask(question) => {
@@ -278,6 +284,7 @@ impl Replica {
             Step::Decided { verdict, promise } => {
                 self.booth.keep_promise(register, promise);
                 self.booth.tally.decided += 1;
+                self.booth.took.record(now.mono_us.saturating_sub(begun_us));
                 self.end(register, Ok(verdict), now);
             }
             Step::Lost { .. } => self.try_later(register, now),

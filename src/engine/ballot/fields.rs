@@ -104,11 +104,24 @@ impl FieldsChange {
         }
     }
 
+    /// It was done, and is asked again. A holder counts its lease from now, so whoever watches begins to count anew; one that lost
+    /// the lock since is told so.
+    fn done_again(&self, guard: &mut Guard) -> FieldsOutcome {
+        let Some(take @ LockChange::Acquire { waiter, .. }) = self.take.as_ref().filter(|_| !self.release) else {
+            return FieldsOutcome::Done;
+        };
+        if guard.lock.held.as_ref().is_none_or(|held| held.request != waiter.request) {
+            return FieldsOutcome::NotHolder;
+        }
+        take.apply(&mut guard.lock);
+        FieldsOutcome::Done
+    }
+
     /// Does all of it, or nothing. What is given back in `guard` is to be thrown away unless the outcome is `Done`.
     pub(super) fn apply(&self, guard: &mut Guard) -> FieldsOutcome {
         let recent = &guard.fields.recent;
         if recent.iter().any(|(request, _)| *request == self.request) {
-            return FieldsOutcome::Done;
+            return self.done_again(guard);
         }
         let forgotten =
             |proposed: u64| recent.len() == RECENT_MAX && recent.front().is_some_and(|(_, at)| *at > proposed);
@@ -191,6 +204,24 @@ mod tests {
         let gone = FieldsChange { set: vec![("host".into(), None)], ..change(4) };
         assert_eq!((guard.ask(&gone), host(&guard)), (FieldsOutcome::Done, None));
         assert_eq!(guard.fields.iter().count(), 1, "it is remembered that there is none");
+    }
+
+    #[test]
+    fn a_lock_that_is_taken_again_is_the_holders_or_is_refused() {
+        let mut guard = Guard::default();
+        let taken = FieldsChange { take: take(1), ..set(1, "a") };
+        assert_eq!(guard.ask(&taken), FieldsOutcome::Done);
+        let renewal = |guard: &Guard| guard.lock.held.as_ref().map(|held| held.renewal);
+        let (before, version) = (renewal(&guard), guard.fields.version);
+        assert_eq!(guard.ask(&taken), FieldsOutcome::Done);
+        assert!(renewal(&guard) > before, "its holder counts anew, and so do those who watch");
+        assert_eq!((guard.lock.token, guard.fields.version), (1, version));
+        assert_eq!(guard.ask(&FieldsChange { token: Some(1), release: true, ..change(2) }), FieldsOutcome::Done);
+        assert_eq!(guard.ask(&FieldsChange { take: take(3), ..set(3, "b") }), FieldsOutcome::Done);
+        assert_eq!(guard.ask(&taken), FieldsOutcome::NotHolder, "another has it by now");
+        let passing = FieldsChange { take: take(5), release: true, ..set(5, "c") };
+        assert_eq!(guard.ask(&FieldsChange { token: Some(2), release: true, ..change(4) }), FieldsOutcome::Done);
+        assert_eq!((guard.ask(&passing), guard.ask(&passing)), (FieldsOutcome::Done, FieldsOutcome::Done));
     }
 
     #[test]

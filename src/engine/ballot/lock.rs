@@ -12,8 +12,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Longest name of a lock and of a holder, bytes.
-pub const NAME_MAX: usize = 256;
+use crate::document::address::{COLLECTION_BYTES_MAX, ID_BYTES_MAX};
+
+/// Longest name of a lock, bytes: that of a document, whose lock has its name.
+pub const NAME_MAX: usize = COLLECTION_BYTES_MAX + 1 + ID_BYTES_MAX;
+/// Longest name of a holder, bytes.
+pub const HOLDER_MAX: usize = 256;
 /// Leases, ms. Under the least, a network's hiccup ends them; over the most, nobody waits for a dead holder.
 pub const LEASE_MS_MIN: u64 = 100;
 pub const LEASE_MS_MAX: u64 = 24 * 3_600_000;
@@ -58,9 +62,11 @@ pub struct Waiter {
     pub lease_ms: u64,
 }
 
-/// A holding that was not renewed while its lease ran out.
+/// A holding that was not renewed while its lease ran out. The request tells two apart that were asked for at once, of which
+/// voters may have accepted both before one was decided.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Expired {
+    pub request: RequestId,
     pub token: u64,
     pub renewal: u64,
 }
@@ -132,15 +138,13 @@ impl Lock {
     }
 
     fn acquire(&mut self, waiter: &Waiter, waits: bool, expired: Option<Expired>) -> LockVerdict {
-        let out = |held: &Holding| expired == Some(Expired { token: self.token, renewal: held.renewal });
+        let out = |held: &Holding| expired == Some(held.expired(self.token));
         if self.held.as_ref().is_some_and(|held| held.request != waiter.request && out(held)) {
             self.hand_on();
         }
         if let Some(held) = self.held.as_mut().filter(|held| held.request == waiter.request) {
-            // Asked again, or handed on: whoever watches begins to count anew.
-            if held.unclaimed {
-                (held.unclaimed, held.renewal) = (false, held.renewal + 1);
-            }
+            // Asked again, or handed on: its holder counts from now, so whoever watches begins to count anew too.
+            (held.unclaimed, held.renewal) = (false, held.renewal + 1);
             return LockVerdict::Granted(self.clone());
         }
         if self.held.is_none() {
@@ -160,6 +164,11 @@ impl Lock {
 }
 
 impl Holding {
+    /// What it is called once it ran out.
+    pub fn expired(&self, token: u64) -> Expired {
+        Expired { request: self.request, token, renewal: self.renewal }
+    }
+
     /// How long a watcher has to read the same before it may take the lock, µs.
     pub fn patience_us(&self) -> u64 {
         let lease_ms = if self.unclaimed { self.lease_ms.min(CLAIM_MS) } else { self.lease_ms };
@@ -210,8 +219,9 @@ struct Seen {
     takeable_us: u64,
 }
 
-/// Locks watched at once. Beyond it, whoever wants another lock waits until one is forgotten.
-pub const WATCHED_MAX: usize = 4_096;
+/// Locks watched at once, some 10 MB. Beyond it those are forgotten that could be taken for the longest time and that nobody
+/// took: whoever wants one of them begins to count anew.
+pub const WATCHED_MAX: usize = 65_536;
 
 impl Watch {
     /// Takes note of what a lock was read to be at `now_us`.
@@ -220,13 +230,28 @@ impl Watch {
             self.seen.remove(name);
             return;
         };
-        let holding = Expired { token: lock.token, renewal: held.renewal };
+        let holding = held.expired(lock.token);
         if self.seen.get(name).is_some_and(|seen| seen.holding == holding) {
             return;
         }
-        if self.seen.len() < WATCHED_MAX || self.seen.contains_key(name) {
-            self.seen.insert(name.to_owned(), Seen { holding, takeable_us: now_us + held.patience_us() });
+        if self.seen.len() >= WATCHED_MAX && !self.seen.contains_key(name) {
+            self.forget_oldest();
         }
+        self.seen.insert(name.to_owned(), Seen { holding, takeable_us: now_us + held.patience_us() });
+    }
+
+    /// Half of them at once, so that it is seldom done.
+    fn forget_oldest(&mut self) {
+        let mut ends: Vec<u64> = self.seen.values().map(|seen| seen.takeable_us).collect();
+        let (_, middle, _) = ends.select_nth_unstable(WATCHED_MAX / 2);
+        let middle = *middle;
+        self.seen.retain(|_, seen| seen.takeable_us > middle);
+    }
+
+    /// Those whose names begin so and that were not renewed while this process watched them, until so long ago.
+    pub fn all_expired<'w>(&'w self, prefix: &'w str, until_us: u64) -> impl Iterator<Item = &'w str> + 'w {
+        let named = self.seen.range(prefix.to_owned()..).take_while(move |(name, _)| name.starts_with(prefix));
+        named.filter(move |(_, seen)| seen.takeable_us <= until_us).map(|(name, _)| name.as_str())
     }
 
     /// When the lock may be taken if it still reads as it did, µs; `None` when it is not watched.
@@ -256,8 +281,10 @@ mod tests {
         LockChange::Acquire { waiter: waiter(n), waits: true, expired: None }
     }
 
-    fn after(n: u128, token: u64, renewal: u64) -> LockChange {
-        LockChange::Acquire { waiter: waiter(n), waits: true, expired: Some(Expired { token, renewal }) }
+    /// Asks for what `of` held.
+    fn after(n: u128, of: u128, token: u64, renewal: u64) -> LockChange {
+        let expired = Expired { request: RequestId(of), token, renewal };
+        LockChange::Acquire { waiter: waiter(n), waits: true, expired: Some(expired) }
     }
 
     /// A lock that is changed by one after the other.
@@ -301,7 +328,12 @@ mod tests {
     #[test]
     fn whatever_is_asked_twice_comes_to_the_same() {
         let mut register = Register::default();
-        assert_eq!(register.ask(&acquire(1)), register.ask(&acquire(1)));
+        assert_eq!((register.grant(&acquire(1)), register.grant(&acquire(1))), (Some(1), Some(1)));
+        assert!(
+            matches!(register.ask(&after(2, 1, 1, 0)), LockVerdict::Waits { .. }),
+            "who asked again counts from then"
+        );
+        register.ask(&LockChange::Withdraw { request: RequestId(2) });
         let released = LockChange::Release { token: 1 };
         assert_eq!(register.ask(&released), register.ask(&released));
         assert!(matches!(Register::default().ask(&LockChange::Release { token: 0 }), LockVerdict::NotHolder(_)));
@@ -322,7 +354,7 @@ mod tests {
         // The next was given it, and never came for it.
         register.ask(&LockChange::Release { token: 2 });
         assert!(register.lock().held.unwrap().unclaimed);
-        assert_eq!(register.grant(&after(9, 3, 0)), Some(4));
+        assert_eq!(register.grant(&after(9, 4, 3, 0)), Some(4));
     }
 
     #[test]
@@ -330,9 +362,13 @@ mod tests {
         let mut register = Register::default();
         register.ask(&acquire(1));
         register.ask(&LockChange::Renew { token: 1 });
-        assert!(matches!(register.ask(&after(2, 1, 0)), LockVerdict::Waits { .. }), "it was renewed since");
+        assert!(matches!(register.ask(&after(2, 1, 1, 0)), LockVerdict::Waits { .. }), "it was renewed since");
+        assert!(
+            matches!(register.ask(&after(2, 9, 1, 1)), LockVerdict::Waits { .. }),
+            "another held it so, and had asked"
+        );
         // First come, first served, also after who died.
-        assert!(matches!(register.ask(&after(3, 1, 1)), LockVerdict::Waits { before: 0, .. }));
+        assert!(matches!(register.ask(&after(3, 1, 1, 1)), LockVerdict::Waits { before: 0, .. }));
         assert_eq!(register.grant(&queue(2)), Some(2));
         assert!(matches!(register.ask(&LockChange::Renew { token: 1 }), LockVerdict::NotHolder(_)));
     }
@@ -347,7 +383,7 @@ mod tests {
         watch.saw("l", &register.lock(), 9_000_000);
         assert_eq!(watch.takeable_us("l"), Some(11_000_005), "it reads the same");
         assert_eq!(watch.expired("l", 11_000_004), None);
-        assert_eq!(watch.expired("l", 11_000_005), Some(Expired { token: 1, renewal: 0 }));
+        assert_eq!(watch.expired("l", 11_000_005), Some(Expired { request: RequestId(1), token: 1, renewal: 0 }));
         register.ask(&LockChange::Renew { token: 1 });
         watch.saw("l", &register.lock(), 7_000_000);
         assert_eq!(watch.takeable_us("l"), Some(18_000_000), "it was renewed");
@@ -355,6 +391,24 @@ mod tests {
         register.ask(&LockChange::Release { token: 1 });
         watch.saw("l", &register.lock(), 8);
         assert_eq!(watch.takeable_us("l"), None);
+    }
+
+    #[test]
+    fn who_watches_too_many_forgets_those_that_ran_out_first() {
+        let lock = |token: u64| {
+            let mut register = Register::default();
+            register.0.floor = token;
+            register.ask(&acquire(1));
+            register.lock()
+        };
+        let mut watch = Watch::default();
+        (0..=WATCHED_MAX as u64).for_each(|n| watch.saw(&format!("{n:06}"), &lock(n), n));
+        assert!(watch.seen.len() <= WATCHED_MAX / 2 + 1);
+        assert_eq!(watch.takeable_us("000000"), None);
+        assert!(watch.takeable_us(&format!("{WATCHED_MAX:06}")).is_some());
+        let end_us = 11_000_000 + WATCHED_MAX as u64;
+        assert_eq!(watch.all_expired("06553", end_us).count(), 7, "065530 to 065536");
+        assert_eq!(watch.all_expired("065536", end_us - 1).count(), 0);
     }
 
     #[test]

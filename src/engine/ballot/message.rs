@@ -4,13 +4,15 @@
 use serde::{Deserialize, Serialize};
 
 use super::acceptor::{Answer, Question};
+use super::ask::GUARD;
+use super::lock::NAME_MAX;
 use super::number::Ballot;
 use super::vote::NOMINATION_MAX;
 use super::voters::{StoreId, Voters};
 use crate::document::codec::DecodeError;
 
 /// Longest name of a register, bytes.
-pub const REGISTER_MAX: usize = 320;
+pub const REGISTER_MAX: usize = GUARD.len() + NAME_MAX;
 /// Longest value of a register, bytes.
 pub const VALUE_MAX: usize = 64 << 10;
 /// Rounds beyond this are nobody's: at a million a second they last for a hundred thousand years.

@@ -8,6 +8,7 @@
 //! | [`acceptor`] | what one voter promised and accepted |
 //! | [`proposal`] | one attempt to change one register, from the first question to the decision |
 //! | [`ask`] | what may be asked of a register |
+//! | [`decision`] | a change of decided fields, as programs say it |
 //! | [`lock`], [`fields`], [`guard`] | what one holder has at a time, with a lease and a fencing token; the fields of a document that a quorum decides; both in one register |
 //! | [`booth`], [`message`] | what this node knows of all of it, on its disk and not; what nodes say to each other |
 //! | `driving`, [`transfer`] | how a replica asks, answers and tries again; how voters become others |
@@ -20,6 +21,7 @@
 pub mod acceptor;
 pub mod ask;
 pub mod booth;
+pub mod decision;
 mod driving;
 pub mod fields;
 pub mod guard;
@@ -38,6 +40,7 @@ mod tests;
 pub use acceptor::{Accepted, Acceptor, Answer, Question};
 pub use ask::{Ask, Told};
 pub use booth::{AskError, AskId, BallotTally, Booth, Due, Outcome};
+pub use decision::{Decision, Take, Unfit};
 pub use fields::{FieldValue, Fields, FieldsChange, FieldsOutcome, FieldsVerdict};
 pub use guard::Guard;
 pub use lock::Lock;

@@ -52,11 +52,13 @@ impl Replica {
         names.filter(|name| self.state.is_visible(name)).map(str::to_owned).collect()
     }
 
-    /// This voter accepted a value: it is to be seen in the document before long.
+    /// This voter accepted a value: what it decides is to be seen in the document before long, and whoever holds the lock is to
+    /// renew it. Accepted is not yet decided, and a lock is only taken from who holds it as it was read here.
     pub(super) fn look_after(&mut self, register: &str, value: &[u8], now: Now) {
         let Some(name) = register.strip_prefix(GUARD) else { return };
-        let has_fields = Guard::decode(Some(value)).is_ok_and(|guard| guard.fields.version > 0);
-        if has_fields && self.booth.looked_after.len() < LOOKED_AFTER_MAX {
+        let Ok(guard) = Guard::decode(Some(value)) else { return };
+        self.booth.watch.saw(name, &guard.lock, now.mono_us);
+        if guard.fields.version > 0 && self.booth.looked_after.len() < LOOKED_AFTER_MAX {
             let due_us = now.mono_us + self.patience_us();
             self.booth.looked_after.entry(name.to_owned()).or_insert(due_us);
         }
@@ -72,9 +74,7 @@ impl Replica {
 
     /// One voter after the other, so that the first does what the others then need not.
     fn patience_us(&self) -> u64 {
-        let voters = self.booth.voters.as_ref().map(|voters| voters.all()).unwrap_or_default();
-        let place = voters.iter().position(|voter| voter.node == self.id.node).unwrap_or_default();
-        LOOK_US * (1 + place as u64)
+        LOOK_US * (1 + self.booth.place(&self.id.node).unwrap_or_default() as u64)
     }
 
     /// On every tick.

@@ -11,8 +11,14 @@ use crate::engine::world::World;
 
 use serde_json::json;
 
+/// For longer than a test takes.
 fn waiter(n: u128) -> Waiter {
-    Waiter { holder: format!("h{n}"), request: RequestId(n), lease_ms: 2_000 }
+    Waiter { holder: format!("h{n}"), request: RequestId(n), lease_ms: 60_000 }
+}
+
+/// For two seconds.
+fn passer_by(n: u128) -> Waiter {
+    Waiter { lease_ms: 2_000, ..waiter(n) }
 }
 
 fn acquire(n: u128) -> LockChange {
@@ -109,7 +115,8 @@ fn one_has_the_lock_whoever_asks_and_the_token_grows() {
 fn the_side_without_a_quorum_is_told_at_once_and_the_other_goes_on() {
     let mut world = World::new(5);
     world.settle();
-    assert_eq!(world.granted(0, acquire(1)), 1);
+    let acquire_briefly = LockChange::Acquire { waiter: passer_by(1), waits: false, expired: None };
+    assert_eq!(world.granted(0, acquire_briefly), 1);
     world.partition(&[0, 1], &[2, 3, 4]);
     let asked = world.ask_lock(0, LockChange::Renew { token: 1 });
     world.pass(0);
@@ -212,6 +219,31 @@ fn a_voter_that_hears_that_its_disk_was_set_back_resigns_and_is_let_in_anew() {
     assert_eq!(world.voters(0).len(), 3);
     world.partition(&[0], &[1, 2]);
     assert!(matches!(world.lock(1, acquire(2)), Ok(LockVerdict::Held(lock)) if lock.token == 1));
+}
+
+#[test]
+fn a_lock_counts_as_held_until_it_is_given_back_and_a_restart_forgets_none() {
+    let mut world = World::new(3);
+    world.settle();
+    let held = |world: &World, node: usize| -> Vec<String> {
+        world.replica(node).ballots().locks_held().iter().map(|name| name.to_string()).collect()
+    };
+    world.granted(0, acquire(1));
+    let now = world.now;
+    world.nodes[0].replica.ask_lock("other", acquire(2), now);
+    world.carry_out(0);
+    world.settle();
+    assert_eq!([0, 1, 2].map(|node| held(&world, node)), [["l", "other"]; 3]);
+    world.restart(1, None);
+    world.settle();
+    assert_eq!(held(&world, 1), ["l", "other"]);
+    world.lock(1, LockChange::Release { token: 1 }).unwrap();
+    world.settle();
+    assert_eq!([0, 1, 2].map(|node| held(&world, node)), [["other"]; 3]);
+    world.lock(1, LockChange::Read).unwrap();
+    let booth = world.replica(1).ballots();
+    assert!(booth.tally().decided >= 2);
+    assert_eq!(booth.took().count(), booth.tally().decided, "each decision took some time");
 }
 
 #[test]

@@ -2,19 +2,18 @@
 //! write is done once, if what it tests was so just before it, and never under a token that another's grant had overtaken
 //! (invariant 8); and what nodes read is what was decided.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Verdict, wrong};
 use crate::document::decided::published;
 use crate::engine::Replica;
 use crate::engine::ballot::lock::RequestId;
 use crate::engine::ballot::{Fields, FieldsChange, FieldsOutcome, FieldsVerdict};
-use crate::sim::decisions::{DOCUMENTS, FIELD, name};
 
 /// What was asked, and how far the document had come by then, as far as anybody was told.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    pub document: usize,
+    pub document: String,
     pub change: FieldsChange,
     version: u64,
     token: u64,
@@ -22,27 +21,32 @@ pub struct Asked {
 
 #[derive(Debug, Default)]
 pub struct History {
-    contents: BTreeMap<(usize, u64), Fields>,
+    contents: BTreeMap<String, BTreeMap<u64, Fields>>,
     /// The highest version and the highest token of a document that anybody was told.
-    places: BTreeMap<usize, (u64, u64)>,
+    places: BTreeMap<String, (u64, u64)>,
     /// What each write made.
-    made: BTreeMap<(usize, RequestId), u64>,
+    made: BTreeMap<RequestId, u64>,
     /// At the end a quorum was asked about every document: all that it decided stands in them.
     pub is_complete: bool,
 }
 
 impl History {
-    pub fn asks(&self, document: usize, change: FieldsChange) -> Asked {
-        let (version, token) = self.places.get(&document).copied().unwrap_or_default();
-        Asked { document, change, version, token }
+    pub fn asks(&self, document: &str, change: FieldsChange) -> Asked {
+        let (version, token) = self.places.get(document).copied().unwrap_or_default();
+        Asked { document: document.to_owned(), change, version, token }
     }
 
-    pub fn knows(&self, document: usize) -> bool {
-        self.places.get(&document).is_some_and(|(version, _)| *version > 0)
+    pub fn knows(&self, document: &str) -> bool {
+        self.places.get(document).is_some_and(|(version, _)| *version > 0)
+    }
+
+    /// What was decided about a document, decision by decision, as far as anybody was told.
+    pub fn of(&self, document: &str) -> impl Iterator<Item = (u64, &Fields)> {
+        self.contents.get(document).into_iter().flatten().map(|(version, fields)| (*version, fields))
     }
 
     pub fn told(&mut self, asked: &Asked, verdict: &FieldsVerdict) -> Verdict {
-        let (at, fields, lock) = (name(asked.document), &verdict.guard.fields, &verdict.guard.lock);
+        let (at, fields, lock) = (&asked.document, &verdict.guard.fields, &verdict.guard.lock);
         if fields.version < asked.version || lock.token < asked.token {
             let text = format!(
                 "{at} was told to be at version {} and token {} after it had been told to be at {} and {}",
@@ -50,9 +54,10 @@ impl History {
             );
             return wrong("ballots", text);
         }
-        let place = self.places.entry(asked.document).or_default();
+        let place = self.places.entry(at.clone()).or_default();
         *place = (place.0.max(fields.version), place.1.max(lock.token));
-        let known = self.contents.entry((asked.document, fields.version)).or_insert_with(|| fields.clone());
+        let contents = self.contents.entry(at.clone()).or_default();
+        let known = contents.entry(fields.version).or_insert_with(|| fields.clone());
         if known != fields {
             return wrong(
                 "ballots",
@@ -60,7 +65,7 @@ impl History {
             );
         }
         for (request, version) in fields.recent() {
-            let first = *self.made.entry((asked.document, request)).or_insert(version);
+            let first = *self.made.entry(request).or_insert(version);
             if first != version {
                 return wrong("ballots", format!("one write of {at} was done at version {first} and at {version}"));
             }
@@ -69,7 +74,7 @@ impl History {
     }
 
     fn check_outcome(&self, asked: &Asked, verdict: &FieldsVerdict) -> Verdict {
-        let (at, change) = (name(asked.document), &asked.change);
+        let (at, change) = (&asked.document, &asked.change);
         let so = |fields: &Fields| change.tests.iter().all(|(field, value)| fields.get(field) == value.as_deref());
         match &verdict.outcome {
             FieldsOutcome::Done => {
@@ -78,8 +83,8 @@ impl History {
                         format!("{at} was written under a token after {} had been granted: {change:?}", asked.token);
                     return wrong("ballots", text);
                 }
-                let made = self.made.get(&(asked.document, change.request)).copied();
-                let before = made.and_then(|made| self.contents.get(&(asked.document, made - 1)));
+                let made = self.made.get(&change.request).copied();
+                let before = made.and_then(|made| self.contents.get(at)?.get(&(made - 1)));
                 match before.is_none_or(so) {
                     true => Ok(()),
                     false => wrong(
@@ -97,26 +102,27 @@ impl History {
 
     /// What a node reads was decided, and at the end it reads the last that was.
     pub fn check_published(&self, replica: &Replica) -> Verdict {
-        for document in 0..DOCUMENTS {
-            let at = name(document);
-            let Some(shown) = replica.state().document(&at).filter(|shown| crate::document::exists(shown)) else {
+        for (at, contents) in &self.contents {
+            let Some(shown) = replica.state().document(at).filter(|shown| crate::document::exists(shown)) else {
                 continue;
             };
-            let read = published(shown, &replica.state().roster, FIELD);
-            let (version, value) = read.map_or((0, None), |decided| (decided.version, decided.value));
-            let content = self.contents.get(&(document, version));
-            if content.is_some_and(|content| content.get(FIELD) != value) {
-                return wrong("ballots", format!("{at} reads another {FIELD} of version {version} than was decided"));
-            }
-            let last = self.contents.range((document, 0)..(document + 1, 0)).next_back();
-            let due = last
-                .and_then(|(_, fields)| fields.iter().find(|(field, _)| *field == FIELD))
-                .map_or(0, |(_, d)| d.version);
-            if self.is_complete && version < due {
-                return wrong(
-                    "ballots",
-                    format!("{at} reads {FIELD} as of version {version}, and {due} was decided and told"),
-                );
+            let names: BTreeSet<&str> =
+                contents.values().flat_map(|fields| fields.iter().map(|(field, _)| field)).collect();
+            for field in names {
+                let read = published(shown, &replica.state().roster, field);
+                let (version, value) = read.map_or((0, None), |decided| (decided.version, decided.value));
+                let content = contents.get(&version);
+                if content.is_some_and(|content| content.get(field) != value) {
+                    let text = format!("{at} reads another {field} of version {version} than was decided");
+                    return wrong("ballots", text);
+                }
+                let last = contents.values().next_back();
+                let due = last.and_then(|fields| fields.iter().find(|(name, _)| *name == field));
+                let due = due.map_or(0, |(_, decided)| decided.version);
+                if self.is_complete && version < due {
+                    let text = format!("{at} reads {field} as of version {version}, and {due} was decided and told");
+                    return wrong("ballots", text);
+                }
             }
         }
         Ok(())

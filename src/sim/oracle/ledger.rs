@@ -68,6 +68,13 @@ impl Ledger {
         self.ops.get(dot.0 as usize)?.get(usize::try_from(dot.1).ok()?.checked_sub(1)?)
     }
 
+    /// Values that nothing superseded until now, and who wrote them.
+    pub fn standing(&self) -> impl Iterator<Item = (&ReplicaId, &Op)> {
+        let all = self.replicas.iter().zip(&self.ops);
+        let all = all.flat_map(|(replica, ops)| ops.iter().map(move |op| (replica, op)));
+        all.filter(|(_, op)| op.entry.is_some() && op.killed_by.is_empty())
+    }
+
     pub fn dispute(&mut self, id: &ReplicaId) {
         let number = self.number(id) as usize;
         self.disputed[number] = true;
@@ -103,7 +110,9 @@ impl Ledger {
         let me = self.number(&replica.id());
         let to = replica.own_seq();
         let after = entries(replica, documents);
-        if to < from || (to == from && *before != after) {
+        // A tick that writes may also let go of removal records that every member has.
+        let kept = before.iter().filter(|(key, (_, value))| value.is_some() || after.contains_key(*key));
+        if to < from || (to == from && !kept.eq(after.iter())) {
             return wrong("dots", format!("a write moved the own clock from {from} to {to} and changed entries"));
         }
         let roster = &replica.state().roster;
@@ -123,10 +132,13 @@ impl Ledger {
             op.cell = format!("{document} {}", cell_name(key));
             op.content = xxh3_64_with_seed(value.as_deref().unwrap_or(b"-"), at.0 ^ cell ^ u64::from(value.is_some()));
         }
-        for (document, key, dot) in before.keys().filter(|key| !after.contains_key(*key)) {
+        for ((document, key, dot), (_, value)) in before.iter().filter(|(key, _)| !after.contains_key(*key)) {
             let in_cell = after.range((document.clone(), key.clone(), Dot(0))..);
             let in_cell = in_cell.take_while(|((d, k, _), _)| d == document && k == key).map(|((_, _, dot), _)| *dot);
             let Some(killer) = in_cell.filter(|dot| Some(dot.slot()) == own && dot.seq() > from).max() else {
+                if value.is_none() {
+                    continue;
+                }
                 return wrong("dots", format!("an entry of {document} vanished in a write without an op that says so"));
             };
             let killed = self.global(roster.id(dot.slot()), *dot);

@@ -14,21 +14,27 @@
 //! | an audit is on its disk as it was anchored | [`audit`] |
 //! | one holder for each token, one set of voters for each version, one value for each ballot | [`locks`] |
 //! | what a quorum decides is one history, and what nodes read of it was decided | [`decisions`] |
+//! | tasks go where they may, one worker has each, and none is lost | [`tasks`] |
+//! | every node gives the same account of a partition, and what was planned is in it | [`partitions`] |
+//! | nothing is placed beyond a worker's limits, and what was acknowledged counts | [`capacity`] |
 //! | buffers are bounded | [`bounds`] |
 //! | equal clocks, equal states, equal bytes, within a bounded time | [`agreement`] |
 
 pub mod agreement;
 pub mod audit;
 pub mod bounds;
+pub mod capacity;
 pub mod conflicts;
 pub mod counter;
 pub mod decisions;
 pub mod durability;
 pub mod ledger;
 pub mod locks;
+pub mod partitions;
 pub mod removal;
 pub mod session;
 pub mod state;
+pub mod tasks;
 
 use serde::Serialize;
 

@@ -93,8 +93,11 @@ impl Launch {
     }
 
     fn args(&self) -> Vec<String> {
-        let plain = ["run", "--json", "--exit-with-parent", "--host-report=off", "--mdns=off"];
+        let plain = ["run", "--json", "--exit-with-parent", "--mdns=off"];
         let mut args = plain.map(String::from).to_vec();
+        if !self.more.iter().any(|flag| flag.starts_with("--host-report")) {
+            args.push("--host-report=off".to_owned());
+        }
         args.push(format!("--data-dir={}", self.data_dir.display()));
         args.push(format!("--name={}", self.name));
         args.push(format!("--store={}", self.store));

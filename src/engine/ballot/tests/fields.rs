@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use super::super::fields::{FieldsChange, FieldsOutcome, FieldsVerdict};
-use super::waiter;
+use super::{passer_by, waiter};
 use crate::crdt::Value;
 use crate::document::{Edit, PlanError, Write};
 use crate::engine::ballot::lock::{LockChange, RequestId};
@@ -129,7 +129,7 @@ fn the_side_without_a_quorum_decides_nothing_and_takes_over_what_the_other_decid
 #[test]
 fn while_the_lock_of_the_document_is_held_only_its_token_decides() {
     let mut world = world();
-    let take = LockChange::Acquire { waiter: waiter(1), waits: false, expired: None };
+    let take = LockChange::Acquire { waiter: passer_by(1), waits: false, expired: None };
     let taken = world.decide(0, FieldsChange { take: Some(take), ..set(1, "ash") }).unwrap();
     assert_eq!((taken.outcome, taken.guard.lock.token), (FieldsOutcome::Done, 1));
     assert_eq!(world.outcome(1, set(2, "oak")), FieldsOutcome::Held);
