@@ -100,13 +100,13 @@ impl Reading {
 }
 
 impl Term {
-    /// How much of a claim hangs on it. Names tell things apart; a verb has many ways to be said.
-    pub fn weight(&self) -> f64 {
+    /// How much of a claim hangs on it, in tenths of a word. Names tell things apart; a verb has many ways to be said.
+    pub fn weight(&self) -> u32 {
         match self.sort {
-            _ if matches!(self.shown.as_str(), "before" | "after") => 0.5,
-            Sort::Verb => 0.6,
-            Sort::Word | Sort::Quantity(_) => 1.0,
-            Sort::Name => 1.3,
+            _ if matches!(self.shown.as_str(), "before" | "after") => 5,
+            Sort::Verb => 6,
+            Sort::Word | Sort::Quantity(_) => 10,
+            Sort::Name => 13,
         }
     }
 

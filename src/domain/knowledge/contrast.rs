@@ -8,8 +8,8 @@ use super::quantity::{Kind, Quantity};
 /// How two aligned terms stand to each other.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Tie {
-    /// They say the same to this degree.
-    Same(f64),
+    /// They say the same to this degree, of a hundred.
+    Same(u32),
     Antonyms,
     /// Antonyms of which one is negated: they say the same.
     Turned,
@@ -24,19 +24,24 @@ pub struct Alignment<'a> {
     pub ties: Vec<(&'a Term, &'a Term, Tie)>,
     pub left: Vec<&'a Term>,
     pub right: Vec<&'a Term>,
-    left_weight: f64,
-    right_weight: f64,
+    left_weight: u32,
+    right_weight: u32,
 }
 
+const ENTIRELY: u32 = 100;
+
 /// Of a spelling that differs in one letter, or a longer form of the same word.
-const SAME_ALMOST: f64 = 0.9;
+const SAME_ALMOST: u32 = 90;
 
 /// Of two bounds that can both be true.
-const MEETS: f64 = 0.6;
+const MEETS: u32 = 60;
+
+/// What weights and degrees are multiplied to, for one word. They are whole numbers so that a sum is the same in any order.
+const WORD: f64 = 10.0 * 100.0;
 
 impl<'a> Alignment<'a> {
     pub fn of(one: &'a Claim, other: &'a Claim) -> Self {
-        let weight = |claim: &Claim| claim.terms.iter().map(Term::weight).sum();
+        let weight = |claim: &Claim| claim.terms.iter().map(Term::weight).sum::<u32>() * ENTIRELY;
         let mut aligner =
             Aligner { one, other, free: (vec![true; one.terms.len()], vec![true; other.terms.len()]), ties: vec![] };
         aligner.run();
@@ -45,50 +50,54 @@ impl<'a> Alignment<'a> {
         Self { ties: aligner.ties, left, right, left_weight: weight(one), right_weight: weight(other) }
     }
 
-    /// Weight of what agrees.
+    /// Weight of what agrees, in words.
     pub fn shared(&self) -> f64 {
+        f64::from(self.agreeing()) / WORD
+    }
+
+    fn agreeing(&self) -> u32 {
         let share = |(one, other, tie): &(&Term, &Term, Tie)| match tie {
             Tie::Same(degree) => degree * one.weight().min(other.weight()),
             Tie::Turned => SAME_ALMOST * one.weight().min(other.weight()),
-            _ => 0.0,
+            _ => 0,
         };
         self.ties.iter().map(share).sum()
     }
 
     /// Weight of what stands against each other.
-    fn opposed(&self) -> f64 {
+    fn opposed(&self) -> u32 {
         let share = |(one, other, tie): &(&Term, &Term, Tie)| match tie {
-            Tie::Same(_) | Tie::Turned => 0.0,
-            _ => one.weight().min(other.weight()),
+            Tie::Same(_) | Tie::Turned => 0,
+            _ => ENTIRELY * one.weight().min(other.weight()),
         };
         self.ties.iter().map(share).sum()
     }
 
     /// 2 × shared / both (Dice's coefficient over weights): it rises with Jaccard's and is kinder to short texts.
     pub fn similarity(&self) -> f64 {
-        ratio(2.0 * self.shared(), self.left_weight + self.right_weight)
+        ratio(2 * self.agreeing(), self.left_weight + self.right_weight)
     }
 
     /// The same where opposites have cancelled out.
     pub fn similarity_turned(&self) -> f64 {
-        ratio(2.0 * (self.shared() + self.opposed()), self.left_weight + self.right_weight)
+        ratio(2 * (self.agreeing() + self.opposed()), self.left_weight + self.right_weight)
     }
 
     /// How much of the left claim the right one says too.
     pub fn contained(&self) -> f64 {
-        ratio(self.shared(), self.left_weight)
+        ratio(self.agreeing(), self.left_weight)
     }
 
     /// How much of the lighter, and of the heavier claim takes part in the alignment.
     pub fn coverage(&self) -> (f64, f64) {
-        let aligned = self.shared() + self.opposed();
+        let aligned = self.agreeing() + self.opposed();
         let (low, high) = (self.left_weight.min(self.right_weight), self.left_weight.max(self.right_weight));
         (ratio(aligned, low), ratio(aligned, high))
     }
 }
 
-fn ratio(part: f64, whole: f64) -> f64 {
-    if whole > 0.0 { (part / whole).min(1.0) } else { 0.0 }
+fn ratio(part: u32, whole: u32) -> f64 {
+    if whole > 0 { (f64::from(part) / f64::from(whole)).min(1.0) } else { 0.0 }
 }
 
 struct Aligner<'a> {
@@ -131,7 +140,7 @@ impl Bond {
 
     fn tie(self, a: &Term, b: &Term) -> Tie {
         match self {
-            Bond::AgreeInPart | Bond::AgreeInPlace | Bond::Agree => Tie::Same(1.0),
+            Bond::AgreeInPart | Bond::AgreeInPlace | Bond::Agree => Tie::Same(ENTIRELY),
             Bond::DifferInPlace | Bond::DifferInPart | Bond::Differ => Tie::Values,
             Bond::Opposite if a.negated == b.negated => Tie::Antonyms,
             Bond::Opposite => Tie::Turned,
@@ -169,7 +178,8 @@ impl Bond {
 }
 
 impl<'a> Aligner<'a> {
-    /// Ties by the surest bonds first; each term is tied once.
+    /// Ties by the surest bonds first, and of those the ones nearest to both beginnings; each term is tied once. Two
+    /// pairs that share a term differ in `i + j`, so it does not matter which claim is the first.
     fn run(&mut self) {
         let mut bonds = Vec::new();
         for (i, one) in self.one.terms.iter().enumerate() {
@@ -181,6 +191,7 @@ impl<'a> Aligner<'a> {
                 }
             }
         }
+        bonds.sort_by_key(|(i, j, _)| i + j);
         for bond in Bond::ALL {
             for (i, j, found) in &bonds {
                 if found >> bond as u16 & 1 == 1 && self.free.0[*i] && self.free.1[*j] {
@@ -356,9 +367,8 @@ impl Contrast {
             Tie::Names if labelled(a, b) && has_role(one, a.part) && has_role(other, b.part) => {
                 self.part(format!("parts in other things: {pair}"));
             }
-            Tie::Names if one.functional || other.functional || one.copular || other.copular || one.role => {
-                self.values.push(pair)
-            }
+            Tie::Names if one.functional || other.functional || one.copular || other.copular => self.values.push(pair),
+            Tie::Names if one.role || other.role => self.values.push(pair),
             Tie::Names => self.part(format!("other objects: {pair}")),
         }
     }
@@ -427,7 +437,7 @@ fn swapped(one: &Claim, other: &Claim, alignment: &Alignment<'_>) -> bool {
     }
     let same = || alignment.ties.iter().filter(|(_, _, tie)| matches!(tie, Tie::Same(_)));
     let noun = |term: &Term| term.sort != Sort::Verb && term.label != Label::Noun;
-    let nouns = || same().filter(|(a, b, _)| noun(a) && noun(b) && !is_comparison(a, one));
+    let nouns = || same().filter(|(a, b, _)| noun(a) && noun(b) && !is_comparison(a, one) && !is_comparison(b, other));
     let crossing = |from: Part, to: Part| nouns().any(|(a, b, _)| a.part == from && b.part == to);
     let staying = nouns().any(|(a, b, _)| a.part == Part::Subject && b.part == Part::Subject);
     crossing(Part::Subject, Part::Predicate) && crossing(Part::Predicate, Part::Subject) && !staying
