@@ -25,6 +25,13 @@ pub enum Alarm {
         "a batch of replica {replica} up to seq {seq} was not signed by its node; its further batches are refused here"
     )]
     Forged { replica: ReplicaIdText, seq: u64 },
+    #[error(
+        "replica {replica} is fenced after seq {seq} (by {by}): what it wrote later is kept aside until somebody releases \
+         or discards it"
+    )]
+    Fenced { replica: ReplicaIdText, seq: u64, by: String },
+    #[error("what replica {replica} wrote after seq {seq} was discarded (by {by})")]
+    Discarded { replica: ReplicaIdText, seq: u64, by: String },
     #[error("replica {replica} stamps {ahead_ms} ms ahead of this host's clock: one of the two clocks is wrong")]
     Skewed { replica: ReplicaIdText, ahead_ms: u64 },
     #[error("{peer} has the same clock as this node and another state: silent divergence")]
@@ -44,6 +51,8 @@ impl Alarm {
             Alarm::Cloned { .. } => "cloned",
             Alarm::Forked { .. } => "forked",
             Alarm::Forged { .. } => "forged",
+            Alarm::Fenced { .. } => "fenced",
+            Alarm::Discarded { .. } => "discarded",
             Alarm::Skewed { .. } => "skewed",
             Alarm::Diverged { .. } => "diverged",
             Alarm::Mended { .. } => "mended",

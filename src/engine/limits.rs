@@ -31,6 +31,10 @@ pub struct Limits {
     pub parked_batches: usize,
     /// The bytes of their ops.
     pub parked_bytes: usize,
+    /// Batches beyond a fence that are kept aside, over all replicas. What does not fit is dropped.
+    pub aside_batches: usize,
+    /// Their bytes.
+    pub aside_bytes: usize,
     /// A dot that a peer reported and that has not arrived for this long is asked for, ms.
     pub missing_ms: u64,
     /// Cells travel in chunks of about this size, bytes ...
@@ -82,6 +86,8 @@ impl Default for Limits {
             report_bytes: live_window_bytes / 4,
             parked_batches: 4096,
             parked_bytes: 32 << 20,
+            aside_batches: 4096,
+            aside_bytes: 32 << 20,
             missing_ms: 1_000,
             chunk_bytes: 64 << 10,
             chunks_unacked: 8,

@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 
 use super::alarm::Alarm;
+use super::fence::FenceState;
 use super::hooks::Mutant;
 use super::io::{Now, Signed};
 use super::limits::Limits;
 use super::replica::Replica;
-use super::rows::PortableBatch;
 use crate::clock::{Dot, NodeId, Slot};
 use crate::document::batch::{Batch, FullIds, OpReader, OpRef, OpWriter, OwnSlots, PeerSlots, chain};
 use crate::document::codec::DecodeError;
@@ -61,6 +61,12 @@ impl Parked {
         self.bytes -= batch.ops.len();
         Some(batch)
     }
+
+    /// Lets go of all of one replica.
+    pub(super) fn forget(&mut self, slot: Slot) {
+        let keys: Vec<_> = self.batches.range((slot, 0)..=(slot, u64::MAX)).map(|(key, _)| *key).collect();
+        keys.into_iter().for_each(|key| drop(self.remove(key)));
+    }
 }
 
 /// Why a batch was not applied.
@@ -68,8 +74,10 @@ enum NotYet {
     Duplicate,
     /// An earlier batch of the replica, or a dot it supersedes, is missing.
     Missing,
-    /// Its origin's signature does not hold, or the replica is frozen.
+    /// Its origin's signature does not hold, or the replica is frozen, or what it wrote later was discarded.
     Refused,
+    /// It lies beyond a fence, and is kept aside; `true` if it was not known.
+    Aside(bool),
 }
 
 impl Replica {
@@ -100,7 +108,8 @@ impl Replica {
                     self.relay(from, batch, &ops);
                 }
             }
-            Err(NotYet::Duplicate | NotYet::Refused) => {}
+            Err(NotYet::Aside(true)) => self.relay(from, batch, &ops),
+            Err(NotYet::Duplicate | NotYet::Refused | NotYet::Aside(false)) => {}
         }
         Ok(())
     }
@@ -119,6 +128,15 @@ impl Replica {
         if self.frozen.contains_key(&batch.replica) || batch.replica == self.slot {
             self.tally.refused += 1;
             return Err(NotYet::Refused);
+        }
+        match self.fences.bars(batch.replica, batch.last()) {
+            Some(_) if self.config.hooks.planted(Mutant::FenceIgnored) => {}
+            Some(FenceState::Fenced) => return Err(NotYet::Aside(self.keep_aside(batch, ops))),
+            Some(_) => {
+                self.tally.refused += 1;
+                return Err(NotYet::Refused);
+            }
+            None => {}
         }
         let hooks = &self.config.hooks;
         let next = batch.first == covered + 1
@@ -205,7 +223,7 @@ impl Replica {
     }
 
     /// Whether it was not parked already, and there was room.
-    fn park(&mut self, from: NodeId, batch: &Batch<'_>, ops: &[OpRef<'_>], now: Now) -> bool {
+    pub(super) fn park(&mut self, from: NodeId, batch: &Batch<'_>, ops: &[OpRef<'_>], now: Now) -> bool {
         let mut writer = OpWriter::new(batch.replica, OwnSlots);
         ops.iter().zip(batch.first..).for_each(|(op, seq)| writer.push(seq, op));
         let parked = ParkedBatch { count: batch.count, signature: batch.signature, ops: writer.into_bytes(), from };
@@ -232,16 +250,7 @@ impl Replica {
     /// that arrives, signature and all, and members pull them when they hear of them.
     pub(super) fn offer_salvaged(&mut self, now: Now) {
         for (replica, row) in std::mem::take(&mut self.salvaged) {
-            let Ok(portable) = PortableBatch::decode(&row) else { continue };
-            let Some(slot) = self.state.intern(replica).filter(|slot| *slot != self.slot) else { continue };
-            let PortableBatch { first, count, signature, ops } = portable;
-            let batch = Batch { replica: slot, first, count, signature, ops };
-            let names = FullIds { roster: &self.state.roster };
-            // An op that names a replica nobody knows supersedes what nobody has: it stays in the damaged store.
-            let Ok(ops) = OpReader::new(&batch, names).collect::<Result<Vec<_>, _>>() else { continue };
-            if batch.last() > self.state.clock.get(slot) {
-                self.park(self.id.node, &batch, &ops, now);
-            }
+            self.park_portable(self.id.node, replica, &row, now);
         }
         self.unpark(now);
     }

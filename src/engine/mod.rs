@@ -19,6 +19,7 @@
 //! | [`own`] | what a node writes by itself |
 //! | [`removal`] | what may be forgotten |
 //! | [`persistence`], [`rows`], [`persist`] | what a disk is asked to keep |
+//! | [`fence`] | replicas that a quorum fenced |
 //! | [`keys`], [`alarm`], [`limits`], [`timing`] | signatures, findings, bounds, how long things took |
 //!
 //! Nothing here reads a clock, a socket or a disk, and nothing iterates over an unordered map.
@@ -32,6 +33,7 @@ pub mod compare;
 pub mod conflicts;
 pub mod detector;
 pub mod escalation;
+pub mod fence;
 pub mod fingerprint;
 pub mod hooks;
 pub mod iblt;

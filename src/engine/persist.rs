@@ -15,13 +15,24 @@ pub enum Tree {
     Checkpoints,
     /// What this node promised and accepted as a voter.
     Ballots,
+    /// Batches beyond a fence.
+    Aside,
 }
 
 impl Tree {
-    pub const ALL: [Tree; 7] =
-        [Tree::Cells, Tree::Outbox, Tree::Meta, Tree::History, Tree::Audit, Tree::Checkpoints, Tree::Ballots];
+    pub const ALL: [Tree; 8] = [
+        Tree::Cells,
+        Tree::Outbox,
+        Tree::Meta,
+        Tree::History,
+        Tree::Audit,
+        Tree::Checkpoints,
+        Tree::Ballots,
+        Tree::Aside,
+    ];
     /// What is read at a start, in this order.
-    pub const LOADED: [Tree; 6] = [Tree::Meta, Tree::Cells, Tree::Outbox, Tree::History, Tree::Audit, Tree::Ballots];
+    pub const LOADED: [Tree; 7] =
+        [Tree::Meta, Tree::Cells, Tree::Outbox, Tree::History, Tree::Audit, Tree::Ballots, Tree::Aside];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -32,6 +43,7 @@ impl Tree {
             Tree::Audit => "audit",
             Tree::Checkpoints => "checkpoints",
             Tree::Ballots => "ballots",
+            Tree::Aside => "aside",
         }
     }
 }

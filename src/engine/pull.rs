@@ -235,6 +235,15 @@ impl Replica {
         }
         pull.start = Some(Start { complete, clock, heads: entries.to_vec(), floor });
         self.tally.pulls_complete += u64::from(mode != Mode::Incremental || whole);
+        // What is kept aside here stays so: a state is taken whole, or not at all.
+        let is_held_back =
+            |pull: &Pull| pull.start.as_ref().is_some_and(|start| self.is_held_back(&peer, &start.clock));
+        if self.puller.current.as_ref().is_some_and(is_held_back) {
+            self.puller.current = None;
+            self.tally.pulls_broken += 1;
+            self.start_pull(now);
+            return;
+        }
         if let Some(pull) = self.puller.current.as_mut()
             && let Some((scope, _)) = &pull.compared
         {
@@ -409,7 +418,7 @@ impl Replica {
                 // The next check finds what there is to mend then.
             } else if started {
                 self.puller.wanted.insert(peer);
-            } else {
+            } else if !self.has_fence_in_force(&peer) {
                 self.puller.retries_ms.insert(peer, now.mono_ms() + RETRY_MS);
             }
             self.start_pull(now);

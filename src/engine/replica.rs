@@ -12,6 +12,7 @@ use super::audit::Audit;
 use super::ballot::Booth;
 use super::check::{Checker, Sums};
 use super::conflicts::Conflicts;
+use super::fence::Fences;
 use super::hooks::{Hooks, Mutant};
 use super::io::{Event, Input, LinkId, Now, Output, Signed};
 use super::keys::Keys;
@@ -73,6 +74,8 @@ pub struct Tally {
     /// Batches of others passed on, once for each peer.
     pub batches_relayed: u64,
     pub batches_parked: u64,
+    /// ... and those beyond a fence that were kept aside.
+    pub batches_aside: u64,
     pub batches_dropped: u64,
     pub malformed: u64,
     pub refused: u64,
@@ -130,6 +133,7 @@ pub struct Replica {
     pub(super) salvaged: Vec<(ReplicaId, Vec<u8>)>,
     /// Replicas whose further batches are refused: a fork or a forgery was seen.
     pub(super) frozen: BTreeMap<Slot, ()>,
+    pub(super) fences: Fences,
     /// What every member had on its disk when this was last looked at.
     pub(super) settled: Clock,
     /// Since this start it was as far as some other member, at one moment.
@@ -146,7 +150,7 @@ pub struct Replica {
 impl Replica {
     /// Starts a new incarnation over what a store held. `keys` belong to the node whose store it is.
     pub fn new(config: Config, keys: Arc<dyn Keys>, loaded: Loaded, now: Now) -> Self {
-        let Loaded { mut state, cluster, outbox, salvaged, ledger, audit, ballots, loss } = loaded;
+        let Loaded { mut state, cluster, outbox, salvaged, ledger, audit, ballots, aside, loss } = loaded;
         let id = ReplicaId { node: keys.node(), incarnation: config.incarnation };
         // A roster grows by one a start; 2^24 starts of a node are out of reach.
         let slot = state.intern(id).unwrap_or(Slot(Slot::MAX));
@@ -180,6 +184,7 @@ impl Replica {
             persistence: Persistence::new(state.clock.clone(), outbox, config.limits.outbox_batches),
             salvaged,
             frozen: BTreeMap::new(),
+            fences: Fences::load(aside),
             settled: Clock::new(),
             met: false,
             unreachable: Vec::new(),

@@ -218,6 +218,7 @@ pub struct Loader {
     ledger: Ledger,
     audit: BTreeMap<Vec<u8>, Vec<u8>>,
     ballots: BTreeMap<Vec<u8>, Vec<u8>>,
+    aside: BTreeMap<(Slot, u64), Vec<u8>>,
 }
 
 /// What a store held.
@@ -233,6 +234,8 @@ pub struct Loaded {
     pub(super) audit: BTreeMap<Vec<u8>, Vec<u8>>,
     /// The rows of the acceptor. Those of a store that was damaged are gone: it is a new one.
     pub(super) ballots: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Batches beyond a fence.
+    pub(super) aside: BTreeMap<(Slot, u64), Vec<u8>>,
     /// Own batches read back from a store that was damaged, to be offered again once the rest was caught up.
     pub salvaged: Vec<(ReplicaId, Vec<u8>)>,
     /// What is known of a store that was damaged.
@@ -252,6 +255,7 @@ impl Loader {
             Tree::Meta => self.meta(key, value),
             Tree::Cells => self.page(key, value),
             Tree::Outbox => self.outbox_row(key, value),
+            Tree::Aside => self.aside_row(key, value),
             Tree::History if ledger::is_key(key) => self.ledger.load(key, value),
             // What is wrong in it is for the audit to tell; the state does not hang on it.
             Tree::Audit => {
@@ -289,6 +293,7 @@ impl Loader {
                 ledger: self.ledger,
                 audit: self.audit,
                 ballots: self.ballots,
+                aside: self.aside,
                 salvaged: Vec::new(),
                 loss: None,
             }),
@@ -348,6 +353,16 @@ impl Loader {
         let (slot, _) = read_outbox_key(key)?;
         let batch = PortableBatch::decode(value)?;
         self.outbox.push(OutboxRow { last: Dot::new(slot, batch.last()), key: key.to_vec() });
+        Ok(())
+    }
+
+    fn aside_row(&mut self, key: &[u8], value: &[u8]) -> Result<(), DecodeError> {
+        let place = read_outbox_key(key)?;
+        if place.0.index() >= self.state.roster.len() {
+            return Err(DecodeError::Bounds("the replica of a batch kept aside"));
+        }
+        PortableBatch::decode(value)?;
+        self.aside.insert(place, value.to_vec());
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::fence;
 use super::io::{Event, Now};
 use super::replica::Replica;
 use crate::conflict::advisor::Standing;
@@ -219,7 +220,7 @@ impl Replica {
 
     /// After a start: everything that is read out of documents.
     pub(super) fn reread_system_documents(&mut self, now: Now) {
-        for collection in [super::member::COLLECTION, COLLECTION, POLICIES, ADVISOR] {
+        for collection in [super::member::COLLECTION, COLLECTION, POLICIES, ADVISOR, fence::COLLECTION] {
             let prefix = format!("{collection}/");
             let names = self.state.names_from(std::ops::Bound::Included(prefix.as_str())).map(|(name, _)| name.clone());
             let names: Vec<_> = names.take_while(|name| name.starts_with(&prefix)).collect();
@@ -244,6 +245,10 @@ impl Replica {
             Some((super::member::COLLECTION, _)) => {
                 self.reread_member(name, now);
                 self.recount_members()
+            }
+            Some((fence::COLLECTION, _)) => {
+                self.reread_fence(name, now);
+                Anew::Nothing
             }
             Some((COLLECTION, collection)) => {
                 self.reread_schema(collection, name);

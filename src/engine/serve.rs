@@ -164,6 +164,10 @@ impl Replica {
             return;
         }
         let theirs: Clock = clock.iter().map(|entry| (entry.slot, entry.seq)).collect();
+        if self.would_leak_to(&theirs) {
+            self.send(peer, &Message::SyncGone { session });
+            return;
+        }
         // Rule R3: below the floor removal records may be gone, so everything must be compared.
         let below = !theirs.covers_all(&self.state.floor) && !self.config.hooks.planted(Mutant::FloorIgnored);
         let mode = match (&mend, below) {

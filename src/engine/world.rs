@@ -33,6 +33,8 @@ pub struct World {
     pub sent_bytes: usize,
     /// What the next start finds instead of what its disk holds.
     pub damaged: Option<Loaded>,
+    /// Of the last request to a quorum.
+    pub next_request: u128,
 }
 
 pub struct Node {
@@ -55,6 +57,7 @@ impl World {
             slow_disks: false,
             sent_bytes: 0,
             damaged: None,
+            next_request: 0,
         };
         for node in 0..n {
             world.start(node, Rows::new());

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::fence::FenceState;
 use super::hooks::Mutant;
 use super::io::Now;
 use super::replica::Replica;
@@ -21,10 +22,22 @@ pub enum WriteError {
     Address(#[from] AddressError),
     #[error(transparent)]
     Clock(#[from] SkewError),
+    #[error("a quorum fenced this node's replica {replica} after seq {seq}: {}", fenced_until(*.state))]
+    Fenced { replica: String, seq: u64, state: FenceState },
     #[error(
         "the write comes to {ops} ops of {bytes} bytes; one transaction holds at most {OPS_MAX} ops and {BATCH_BYTES_MAX} bytes: split it"
     )]
     TooLarge { ops: usize, bytes: usize },
+}
+
+fn fenced_until(state: FenceState) -> &'static str {
+    match state {
+        FenceState::Discarded => {
+            "what it wrote later was discarded. Start this node again with --join: it sets its store aside and takes over \
+             what the others have"
+        }
+        _ => "it writes nothing until somebody releases or discards the rest",
+    }
 }
 
 /// What a write came to.
@@ -59,6 +72,10 @@ impl Replica {
         let bytes: usize = planned.iter().map(op_bytes).sum();
         if planned.len() > OPS_MAX || bytes > BATCH_BYTES_MAX {
             return Err(WriteError::TooLarge { ops: planned.len(), bytes });
+        }
+        if let Some(fence) = self.fenced(planned.len()) {
+            let (replica, seq, state) = (fence.replica.clone(), fence.seq, fence.state);
+            return Err(WriteError::Fenced { replica, seq, state });
         }
         let at = self.hybrid.stamp(now.wall_ms)?;
         if !self.group.has_room_for(planned.len(), self.config.limits.group_bytes) {

@@ -95,6 +95,11 @@ probes! {
     RightReclaimed, "the right of a replica that is gone is taken back";
     PlacementSettled, "... and what it had placed stays";
     PlacementVoid, "a replica that was reclaimed places on, and that counts for nothing";
+    Fenced, "a node hears that a replica is fenced";
+    KeptAside, "... and keeps aside what that wrote later";
+    Released, "... until it is released";
+    Discarded, "... or discarded";
+    FencedWriteRefused, "a fenced node refuses a write";
     Overruled, "a value that was overruled is in the ledger";
 }
 

@@ -447,6 +447,8 @@ impl World {
             Alarm::Forked { .. } => Some(Probe::Forked),
             Alarm::Forged { .. } => Some(Probe::Forged),
             Alarm::Skewed { .. } => Some(Probe::Skewed),
+            Alarm::Fenced { .. } => Some(Probe::Fenced),
+            Alarm::Discarded { .. } => Some(Probe::Discarded),
             Alarm::Diverged { .. } => Some(Probe::Diverged),
             Alarm::Mended { by_majority: true, .. } => Some(Probe::MendedByMajority),
             Alarm::Mended { by_majority: false, .. } => Some(Probe::MendedByUnion),

@@ -1,0 +1,130 @@
+//! What a node does about the fences it knows.
+
+use super::{Fence, FenceState, Kept};
+use crate::clock::{Clock, NodeId, ReplicaId, Slot};
+use crate::document::batch::{Batch, FullIds, OpReader, OpRef, OpWriter};
+use crate::engine::alarm::Alarm;
+use crate::engine::hooks::Mutant;
+use crate::engine::io::Now;
+use crate::engine::replica::Replica;
+use crate::engine::rows::PortableBatch;
+
+/// A replica as this node sees it.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    pub replica: ReplicaId,
+    /// The last of its ops that this node took in.
+    pub seq: u64,
+    pub fence: Option<Fence>,
+    pub aside: Kept,
+}
+
+impl Replica {
+    /// All replicas that this node ever heard of, in the order in which it did.
+    pub fn replicas(&self) -> impl Iterator<Item = Standing> {
+        self.state.roster.iter().map(|(slot, replica)| Standing {
+            replica: *replica,
+            seq: self.state.clock.get(slot),
+            fence: self.fences.get(slot).cloned(),
+            aside: self.fences.aside.kept(slot),
+        })
+    }
+
+    /// The fence that keeps this node from writing, if there is one: its state reflects ops that others keep aside, or
+    /// `more` ops would.
+    pub fn fenced(&self, more: usize) -> Option<&Fence> {
+        let reach = |slot: Slot| {
+            let more = if slot == self.slot { more as u64 } else { 0 };
+            self.state.clock.get(slot) + more
+        };
+        let mut own = self.fences.by_slot.iter().filter(|(slot, _)| self.state.roster.id(**slot).node == self.id.node);
+        own.find(|(slot, fence)| fence.bars(reach(**slot))).map(|(_, fence)| fence)
+    }
+
+    /// Reads `replicas/…`. A fence outlives its document: nothing but another decision takes it back.
+    pub(in crate::engine) fn reread_fence(&mut self, name: &str, now: Now) {
+        let Some((replica, fence)) = self.view(name).and_then(|view| Fence::of_view(name, &view)) else { return };
+        let room = self.state.roster.slot(&replica).is_some() || self.state.roster.len() < self.config.limits.replicas;
+        let Some(slot) = Some(replica).filter(|_| room).and_then(|replica| self.state.intern(replica)) else { return };
+        let before = self.fences.by_slot.insert(slot, fence.clone());
+        if before.as_ref() == Some(&fence) {
+            return;
+        }
+        match fence.state {
+            FenceState::Fenced => {
+                self.alarm(Alarm::Fenced { replica: (&replica).into(), seq: fence.seq, by: fence.by }, now);
+            }
+            FenceState::Released => self.release(slot, now),
+            FenceState::Discarded => {
+                self.fences.aside.take(slot);
+                self.parked.forget(slot);
+                self.persistence.touch();
+                self.alarm(Alarm::Discarded { replica: (&replica).into(), seq: fence.seq, by: fence.by }, now);
+            }
+        }
+    }
+
+    /// What was kept aside is taken in, and what there was no room for is asked for.
+    fn release(&mut self, slot: Slot, now: Now) {
+        let replica = *self.state.roster.id(slot);
+        let rows = self.fences.aside.take(slot);
+        self.persistence.touch();
+        rows.iter().for_each(|row| self.park_portable(self.id.node, replica, row, now));
+        self.unpark(now);
+        if replica.node != self.id.node {
+            self.want_pull(replica.node, now);
+        }
+    }
+
+    /// Keeps a live batch aside; whether it is new here.
+    pub(in crate::engine) fn keep_aside(&mut self, batch: &Batch<'_>, ops: &[OpRef<'_>]) -> bool {
+        let mut writer = OpWriter::new(batch.replica, FullIds { roster: &self.state.roster });
+        ops.iter().zip(batch.first..).for_each(|(op, seq)| writer.push(seq, op));
+        let ops = writer.into_bytes();
+        let row = PortableBatch { first: batch.first, count: batch.count, signature: batch.signature, ops: &ops };
+        let kept = self.fences.aside.keep(batch.replica, &row, &self.config.limits);
+        if kept {
+            self.persistence.touch();
+            self.tally.batches_aside += 1;
+        }
+        kept
+    }
+
+    /// Parks a batch that stands on its own, signature and all, as if it came just now.
+    pub(in crate::engine) fn park_portable(&mut self, from: NodeId, replica: ReplicaId, row: &[u8], now: Now) {
+        let Ok(PortableBatch { first, count, signature, ops }) = PortableBatch::decode(row) else { return };
+        let Some(slot) = self.state.intern(replica).filter(|slot| *slot != self.slot) else { return };
+        let batch = Batch { replica: slot, first, count, signature, ops };
+        let names = FullIds { roster: &self.state.roster };
+        // An op that names a replica nobody knows supersedes what nobody has.
+        let Ok(ops) = OpReader::new(&batch, names).collect::<Result<Vec<_>, _>>() else { return };
+        if batch.last() > self.state.clock.get(slot) {
+            self.park(from, &batch, &ops, now);
+        }
+    }
+
+    /// Whether a peer that shows this clock is fenced, and its state reflects what is kept aside here.
+    pub(in crate::engine) fn is_held_back(&self, peer: &NodeId, theirs: &Clock) -> bool {
+        let beyond = self.fences.beyond(&self.state.roster, peer, theirs, &self.state.clock);
+        beyond.is_some() && !self.config.hooks.planted(Mutant::FenceIgnored)
+    }
+
+    /// Whether this node is fenced, and would give to whoever shows this clock what others keep aside.
+    pub(in crate::engine) fn would_leak_to(&self, theirs: &Clock) -> bool {
+        let beyond = self.fences.beyond(&self.state.roster, &self.id.node, &self.state.clock, theirs);
+        beyond.is_some() && !self.config.hooks.planted(Mutant::FenceIgnored)
+    }
+
+    /// Whether there is no use in asking this peer again, until something is decided about it.
+    pub(in crate::engine) fn has_fence_in_force(&self, peer: &NodeId) -> bool {
+        self.fences.is_in_force(&self.state.roster, peer)
+    }
+
+    /// As much of what a peer reports as may ever be taken over from it: the rest is missed by nobody.
+    pub(in crate::engine) fn within_fence(&self, slot: Slot, seq: u64) -> u64 {
+        match self.fences.get(slot) {
+            Some(fence) if fence.bars(seq) => self.state.clock.get(slot).max(fence.seq).min(seq),
+            _ => seq,
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Fencing a replica at a seq, by a quorum: what it wrote later is kept aside until it is released or discarded.
+//!
+//! A replica is one incarnation of a node. A fence is one decided field of `replicas/<incarnation>`, so that all nodes read
+//! the same. [`Fence`] is that decision, [`aside`] what is kept of the batches it bars, [`heeding`] what a node does about
+//! it:
+//!
+//! - Live batches of a fenced replica that end beyond the fence are kept aside, whoever passed them on.
+//! - Nothing is taken over from the fenced node's own state while that state reflects more: a state cannot be taken in part,
+//!   since what a later op superseded is gone from it.
+//! - What some other member had taken in before it heard of the fence is taken over from it: it cannot be taken back, only
+//!   be reverted by writes. Every member ends with the same.
+//! - The fenced node itself, once it hears of it, writes nothing and gives its state to nobody. If the rest is discarded, it
+//!   sets its store aside at its next start and takes over what the others have.
+
+mod aside;
+mod heeding;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::ballot::FieldsChange;
+use super::ballot::lock::RequestId;
+use super::rows::Loaded;
+use crate::clock::{Clock, Dot, NodeId, ReplicaId, Roster, Slot};
+use crate::crdt::Value;
+use crate::document::view::DocumentView;
+use crate::document::{Address, AddressError, builtin};
+
+pub use aside::{Aside, Kept};
+pub use heeding::Standing;
+
+pub const COLLECTION: &str = "replicas";
+/// The decided field that holds a [`Fence`].
+pub const FIELD: &str = "fence";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FenceState {
+    /// Later batches are kept aside.
+    Fenced,
+    /// It is as if there had been none.
+    Released,
+    /// The replica ends at the seq, for good.
+    Discarded,
+}
+
+/// What a quorum decided about a replica.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fence {
+    /// `<node id>/<incarnation>`.
+    pub replica: String,
+    /// The last of its ops that is let in.
+    pub seq: u64,
+    pub state: FenceState,
+    /// Who decided it, for the record.
+    pub by: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    pub at_ms: u64,
+}
+
+impl Fence {
+    /// Whether ops up to `last` go beyond it.
+    pub fn bars(&self, last: u64) -> bool {
+        self.state != FenceState::Released && last > self.seq
+    }
+
+    /// Whether `next` may follow. What was discarded is gone: that is never taken back.
+    pub fn may_become(before: Option<&Fence>, next: FenceState) -> bool {
+        match (before.map(|fence| fence.state), next) {
+            (None | Some(FenceState::Released), next) => next == FenceState::Fenced,
+            (Some(FenceState::Fenced), next) => next != FenceState::Fenced,
+            (Some(FenceState::Discarded), _) => false,
+        }
+    }
+
+    /// The document that a replica's fence is decided in.
+    pub fn address(replica: &ReplicaId) -> Result<Address, AddressError> {
+        let id = replica.to_string();
+        Address::new(COLLECTION, id.rsplit('/').next().unwrap_or_default())
+    }
+
+    /// `None` where the document `name` holds none, or what no node wrote.
+    pub fn of_view(name: &str, view: &DocumentView) -> Option<(ReplicaId, Fence)> {
+        let fence: Fence = serde_json::from_value(view.fields.get(FIELD)?.clone()).ok()?;
+        let replica: ReplicaId = fence.replica.parse().ok()?;
+        let is_its_own = Fence::address(&replica).is_ok_and(|address| address.as_str() == name);
+        (is_its_own && fence.seq <= Dot::SEQ_MAX).then_some((replica, fence))
+    }
+
+    /// Has `next` decided, if `known` is still what is.
+    pub fn change(request: RequestId, known: Option<&Fence>, next: &Fence) -> FieldsChange {
+        let value = |fence: &Fence| Value::encode_json(&serde_json::to_value(fence).unwrap_or_default());
+        FieldsChange {
+            tests: vec![(FIELD.to_owned(), known.map(value))],
+            set: vec![(FIELD.to_owned(), Some(value(next)))],
+            ..FieldsChange::read(request)
+        }
+    }
+}
+
+/// The fences that were ever decided, and what is kept aside for them.
+#[derive(Debug, Default)]
+pub struct Fences {
+    by_slot: BTreeMap<Slot, Fence>,
+    pub(super) aside: Aside,
+}
+
+impl Fences {
+    pub(super) fn load(aside: BTreeMap<(Slot, u64), Vec<u8>>) -> Self {
+        Self { by_slot: BTreeMap::new(), aside: Aside::load(aside) }
+    }
+
+    pub fn get(&self, slot: Slot) -> Option<&Fence> {
+        self.by_slot.get(&slot)
+    }
+
+    /// How ops of a replica up to `last` are barred, if they are.
+    pub fn bars(&self, slot: Slot, last: u64) -> Option<FenceState> {
+        self.by_slot.get(&slot).filter(|fence| fence.bars(last)).map(|fence| fence.state)
+    }
+
+    /// Of the replicas of `node`, what `theirs` reflects beyond both a fence and `ours`.
+    fn beyond(&self, roster: &Roster, node: &NodeId, theirs: &Clock, ours: &Clock) -> Option<(Slot, &Fence)> {
+        let of_node = self.by_slot.iter().filter(|(slot, _)| roster.id(**slot).node == *node);
+        let mut beyond = of_node.filter(|(slot, fence)| {
+            let seq = theirs.get(**slot);
+            fence.bars(seq) && seq > ours.get(**slot)
+        });
+        beyond.next().map(|(slot, fence)| (*slot, fence))
+    }
+
+    fn is_in_force(&self, roster: &Roster, node: &NodeId) -> bool {
+        self.by_slot.iter().any(|(slot, fence)| fence.state != FenceState::Released && roster.id(*slot).node == *node)
+    }
+}
+
+impl Loaded {
+    /// Why the store cannot be gone on with, if it holds what a quorum discarded of this node's ops.
+    pub fn discarded(&self, node: &NodeId) -> Option<String> {
+        let schema = builtin(COLLECTION).cloned().unwrap_or_default();
+        let prefix = format!("{COLLECTION}/");
+        let names = self.state.names_from(std::ops::Bound::Included(prefix.as_str())).map(|(name, _)| name);
+        let fences = names.take_while(|name| name.starts_with(&prefix)).filter_map(|name| {
+            Fence::of_view(name, &DocumentView::of(self.state.document(name)?, &schema, &self.state.roster)?)
+        });
+        let mut discarded = fences.filter(|(replica, fence)| {
+            let seq = self.state.roster.slot(replica).map_or(0, |slot| self.state.clock.get(slot));
+            replica.node == *node && fence.state == FenceState::Discarded && fence.bars(seq)
+        });
+        discarded.next().map(|(_, fence)| {
+            format!("a quorum discarded what replica {} wrote after seq {} (by {})", fence.replica, fence.seq, fence.by)
+        })
+    }
+}
