@@ -23,6 +23,7 @@ const WRITES: &[Kind] = &[
     Kind::Storage,
     Kind::StorageFull,
     Kind::ClockSkew,
+    Kind::Fenced,
     Kind::ShuttingDown,
 ];
 

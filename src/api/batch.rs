@@ -65,6 +65,7 @@ fn index_of(error: &WriteError) -> Option<usize> {
         | WriteError::NotReplicated { .. }
         | WriteError::Decide(_)
         | WriteError::Clock(_)
+        | WriteError::Fenced(_)
         | WriteError::ShuttingDown => None,
     }
 }

@@ -31,6 +31,7 @@ const PROBLEMS: &[Kind] = &[
     Kind::Storage,
     Kind::StorageFull,
     Kind::ClockSkew,
+    Kind::Fenced,
     Kind::ShuttingDown,
 ];
 

@@ -33,6 +33,7 @@ mod policies;
 mod problem;
 mod query;
 mod queues;
+mod replicas;
 mod routes;
 mod schemas;
 mod serve;

@@ -11,7 +11,7 @@ use super::problem::{Kind, MEDIA_TYPE};
 use super::query::{Parameter, Takes};
 use super::routes::operations;
 use super::{
-    advisor, agents, capacity, conflicts, knowledge, locks, partitions, policies, queues, tasks, vms, workers,
+    advisor, agents, capacity, conflicts, knowledge, locks, partitions, policies, queues, replicas, tasks, vms, workers,
 };
 
 pub(super) static OPERATIONS: &[Operation] = &[Operation {
@@ -184,6 +184,7 @@ fn all_schemas() -> Value {
         workers::schemas(),
         agents::schemas(),
         partitions::schemas(),
+        replicas::schemas(),
         capacity::schemas(),
     ] {
         if let (Value::Object(all), Value::Object(more)) = (&mut all, more) {

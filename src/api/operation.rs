@@ -39,6 +39,7 @@ const WRITES: &[Kind] = &[
     Kind::Storage,
     Kind::StorageFull,
     Kind::ClockSkew,
+    Kind::Fenced,
     Kind::ShuttingDown,
     Kind::NotReplicated,
 ];

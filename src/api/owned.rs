@@ -3,21 +3,27 @@
 use super::problem::{Kind, Problem};
 use crate::document::Address;
 use crate::domain::{capacity, tasks};
+use crate::engine::fence;
 use crate::node::{DocumentWrite, WriteBody};
+
+const FENCE: &str = "`/v1/replicas/{id}/fence` and its like (`folkmoot replica`)";
 
 /// What a capacity says only its verbs know to write. A task's other fields are anybody's.
 pub(super) fn guard(write: &DocumentWrite) -> Result<(), Problem> {
-    let by_verbs = write.address.collection() == capacity::COLLECTION;
-    if !by_verbs || matches!(write.body, WriteBody::Delete) {
-        return Ok(());
+    match write.address.collection() {
+        fence::COLLECTION => Err(refused(&write.address, FENCE)),
+        capacity::COLLECTION if !matches!(write.body, WriteBody::Delete) => {
+            Err(refused(&write.address, "`/v1/capacity/{worker}` and what is below it (`folkmoot capacity`)"))
+        }
+        _ => Ok(()),
     }
-    Err(refused(&write.address, "`/v1/capacity/{worker}` and what is below it (`folkmoot capacity`)"))
 }
 
 /// What a quorum decides about these holds together, which a patch does not know.
 pub(super) fn guard_decision(address: &Address) -> Result<(), Problem> {
     match address.collection() {
         capacity::COLLECTION => Err(refused(address, "`/v1/capacity/{worker}` (`folkmoot capacity`)")),
+        fence::COLLECTION => Err(refused(address, FENCE)),
         tasks::COLLECTION => Err(refused(address, "`/v1/tasks/{id}/claim` and its like (`folkmoot task`)")),
         _ => Ok(()),
     }

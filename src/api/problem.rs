@@ -51,6 +51,7 @@ pub enum Kind {
     BadWorker,
     BadAgent,
     BadCapacity,
+    BadFence,
     TooFewDecisions,
     AdvisorOff,
     NoSuchConflict,
@@ -64,6 +65,7 @@ pub enum Kind {
     TooNew,
     Behind,
     ClockSkew,
+    Fenced,
     NotReady,
     ShuttingDown,
     NotReplicated,
@@ -73,7 +75,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 55] = [
+    pub const ALL: [Kind; 57] = [
         Kind::BadRequest,
         Kind::BadParameter,
         Kind::BadJson,
@@ -110,6 +112,7 @@ impl Kind {
         Kind::BadWorker,
         Kind::BadAgent,
         Kind::BadCapacity,
+        Kind::BadFence,
         Kind::TooFewDecisions,
         Kind::AdvisorOff,
         Kind::NoSuchConflict,
@@ -123,6 +126,7 @@ impl Kind {
         Kind::TooNew,
         Kind::Behind,
         Kind::ClockSkew,
+        Kind::Fenced,
         Kind::NotReady,
         Kind::ShuttingDown,
         Kind::NotReplicated,
@@ -166,10 +170,11 @@ impl Kind {
             Self::BadItem => ("bad-item", 422, "This is no item of knowledge"),
             Self::BadVm => ("bad-vm", 422, "The change of a VM makes no sense"),
             Self::BadTask => ("bad-task", 422, "This makes no task"),
-            Self::WrongState => ("wrong-state", 409, "Where the task stands, that cannot be done with it"),
+            Self::WrongState => ("wrong-state", 409, "Where it stands, that cannot be done with it"),
             Self::BadWorker => ("bad-worker", 422, "What is said of a worker makes no sense"),
             Self::BadAgent => ("bad-agent", 422, "What is said of an agent makes no sense"),
             Self::BadCapacity => ("bad-capacity", 422, "The change of a worker's capacity makes no sense"),
+            Self::BadFence => ("bad-fence", 422, "What is said of a replica makes no sense"),
             Self::TooFewDecisions => ("too-few-decisions", 422, "There are too few decisions to learn from"),
             Self::AdvisorOff => ("advisor-off", 404, "The advisor is off"),
             Self::NoSuchConflict => ("no-such-conflict", 404, "There is no such conflict"),
@@ -184,6 +189,7 @@ impl Kind {
             Self::ClockSkew => ("clock-skew", 503, "The clock of this host is wrong"),
             Self::NotReady => ("not-ready", 503, "The node is not ready"),
             Self::ShuttingDown => ("shutting-down", 503, "The node is shutting down"),
+            Self::Fenced => ("fenced", 503, "A quorum fenced this node"),
             Self::NotReplicated => {
                 ("not-replicated", 504, "The write is kept here and not yet where it was asked to be")
             }
@@ -347,6 +353,7 @@ impl From<WriteError> for Problem {
                 advised(Kind::NotReplicated, advice).with("wanted", wanted).with("reached", reached)
             }
             WriteError::Clock(_) => advised(Kind::ClockSkew, "ask again once the host's clock is right"),
+            WriteError::Fenced(_) => advised(Kind::Fenced, "write at another node meanwhile"),
             WriteError::ShuttingDown => advised(Kind::ShuttingDown, "ask another node"),
         }
     }

@@ -11,7 +11,7 @@ use super::problem::{Kind, Problem};
 use super::serve::Api;
 use super::{
     advisor, agents, audit, batch, capacity, cluster, conflicts, docs, gate, health, knowledge, locks, openapi,
-    partitions, policies, queues, schemas, tasks, vms, watch, workers,
+    partitions, policies, queues, replicas, schemas, tasks, vms, watch, workers,
 };
 
 /// Every operation of the API.
@@ -33,6 +33,7 @@ pub(super) fn operations() -> impl Iterator<Item = &'static Operation> {
         workers::OPERATIONS,
         agents::OPERATIONS,
         partitions::OPERATIONS,
+        replicas::OPERATIONS,
         capacity::OPERATIONS,
         cluster::OPERATIONS,
         health::OPERATIONS,

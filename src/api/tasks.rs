@@ -26,6 +26,7 @@ pub(super) const WRITES: &[Kind] = &[
     Kind::Storage,
     Kind::StorageFull,
     Kind::ClockSkew,
+    Kind::Fenced,
     Kind::ShuttingDown,
 ];
 pub(super) const DECIDES: &[Kind] = &[
@@ -45,6 +46,7 @@ pub(super) const DECIDES: &[Kind] = &[
     Kind::Storage,
     Kind::StorageFull,
     Kind::ClockSkew,
+    Kind::Fenced,
     Kind::ShuttingDown,
 ];
 

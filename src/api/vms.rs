@@ -26,6 +26,7 @@ const WRITES: &[Kind] = &[
     Kind::Storage,
     Kind::StorageFull,
     Kind::ClockSkew,
+    Kind::Fenced,
     Kind::ShuttingDown,
 ];
 const DECIDES: &[Kind] = &[
@@ -43,6 +44,7 @@ const DECIDES: &[Kind] = &[
     Kind::Storage,
     Kind::StorageFull,
     Kind::ClockSkew,
+    Kind::Fenced,
     Kind::ShuttingDown,
 ];
 /// Where a worker has a capacity, the VM has to find room there.
@@ -64,6 +66,7 @@ const RUNS: &[Kind] = &[
     Kind::Storage,
     Kind::StorageFull,
     Kind::ClockSkew,
+    Kind::Fenced,
     Kind::ShuttingDown,
 ];
 
@@ -121,6 +124,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
             Kind::Storage,
             Kind::StorageFull,
             Kind::ClockSkew,
+            Kind::Fenced,
             Kind::ShuttingDown,
         ],
         handler: |ask| Box::pin(create(ask)),

@@ -6,7 +6,7 @@ use crate::cli::exit::Error;
 use crate::cli::output::Output;
 use crate::cli::{
     about, advisor, agent, audit, bench, capacity, chaos, cluster, conflicts, demo, knowledge, lock, partition, policy,
-    queue, read, replay, run as node, sim, status, task, transfer, vm, watch, worker, write,
+    queue, read, replay, replica, run as node, sim, status, task, transfer, vm, watch, worker, write,
 };
 
 const AFTER: &str = "\
@@ -71,6 +71,7 @@ enum Command {
     Partition(partition::PartitionArgs),
     Capacity(capacity::CapacityArgs),
     Peers(status::PeersArgs),
+    Replica(replica::ReplicaArgs),
     Leave(status::LeaveArgs),
     Export(transfer::ExportArgs),
     Import(transfer::ImportArgs),
@@ -122,6 +123,7 @@ async fn dispatch(command: Command, output: Output) -> Result<(), Error> {
         Command::Agent(args) => agent::agent(args, output).await,
         Command::Partition(args) => partition::partition(args, output).await,
         Command::Capacity(args) => capacity::capacity(args, output).await,
+        Command::Replica(args) => replica::replica(args, output).await,
         Command::Peers(args) => status::peers(args, output).await,
         Command::Leave(args) => status::leave(args, output).await,
         Command::Export(args) => transfer::export(args, output).await,

@@ -33,6 +33,7 @@ mod processes;
 mod queue;
 mod read;
 mod replay;
+mod replica;
 mod run;
 mod settings;
 mod sim;

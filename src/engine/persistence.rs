@@ -115,7 +115,7 @@ impl Replica {
                 None => rows.remove(Tree::Audit, key),
             }
         }
-        self.fences.aside.take_rows(&mut rows);
+        self.fences.take_rows(&mut rows);
         let answers = self.booth.take(&mut rows);
         let ticket = Ticket(self.persistence.next_ticket);
         self.persistence.next_ticket += 1;

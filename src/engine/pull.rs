@@ -235,10 +235,7 @@ impl Replica {
         }
         pull.start = Some(Start { complete, clock, heads: entries.to_vec(), floor });
         self.tally.pulls_complete += u64::from(mode != Mode::Incremental || whole);
-        // What is kept aside here stays so: a state is taken whole, or not at all.
-        let is_held_back =
-            |pull: &Pull| pull.start.as_ref().is_some_and(|start| self.is_held_back(&peer, &start.clock));
-        if self.puller.current.as_ref().is_some_and(is_held_back) {
+        if self.puller.current.as_ref().is_some_and(|pull| self.is_barred(pull)) {
             self.puller.current = None;
             self.tally.pulls_broken += 1;
             self.start_pull(now);
@@ -302,10 +299,21 @@ impl Replica {
         Ok(())
     }
 
+    /// What is kept aside here stays so: a state is taken whole, or not at all.
+    fn is_barred(&self, pull: &Pull) -> bool {
+        pull.start.as_ref().is_some_and(|start| self.is_held_back(&pull.peer, &start.clock))
+    }
+
     /// The one atomic step: every staged cell, then the clock, then the floor.
     fn finish_pull(&mut self, pull: Pull, table: &[Slot], now: Now) {
         if let Aim::Mend(_, how) = pull.aim {
             self.finish_mend(pull, how, table, now);
+            return;
+        }
+        // It may have been fenced since it began to send.
+        if self.is_barred(&pull) {
+            self.tally.pulls_broken += 1;
+            self.start_pull(now);
             return;
         }
         let Some(start) = &pull.start else { return };

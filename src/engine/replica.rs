@@ -150,7 +150,7 @@ pub struct Replica {
 impl Replica {
     /// Starts a new incarnation over what a store held. `keys` belong to the node whose store it is.
     pub fn new(config: Config, keys: Arc<dyn Keys>, loaded: Loaded, now: Now) -> Self {
-        let Loaded { mut state, cluster, outbox, salvaged, ledger, audit, ballots, aside, loss } = loaded;
+        let Loaded { mut state, cluster, outbox, salvaged, ledger, audit, ballots, aside, wrote, loss } = loaded;
         let id = ReplicaId { node: keys.node(), incarnation: config.incarnation };
         // A roster grows by one a start; 2^24 starts of a node are out of reach.
         let slot = state.intern(id).unwrap_or(Slot(Slot::MAX));
@@ -184,7 +184,7 @@ impl Replica {
             persistence: Persistence::new(state.clock.clone(), outbox, config.limits.outbox_batches),
             salvaged,
             frozen: BTreeMap::new(),
-            fences: Fences::load(aside),
+            fences: Fences::load(aside, wrote, config.incarnation),
             settled: Clock::new(),
             met: false,
             unreachable: Vec::new(),
@@ -277,6 +277,7 @@ impl Replica {
     }
 
     fn on_tick(&mut self, now: Now) {
+        self.take_in_released(now);
         // What this node writes by itself hangs on what it knew before this tick, not on what the tick finds out.
         self.own_writes(now).iter().for_each(|own| self.write_own(own, now));
         self.note_escalations(now);
@@ -299,7 +300,8 @@ impl Replica {
 
     fn schedule(&mut self, now: Now) {
         let group = self.group_due_us().unwrap_or(u64::MAX);
-        let judging = if self.conflicts.is_behind() { now.mono_us } else { u64::MAX };
+        let waits = self.conflicts.is_behind() || self.has_released();
+        let judging = if waits { now.mono_us } else { u64::MAX };
         let due_us = self.heartbeat_due_us.min(self.collect_due_us).min(self.booth.due_us());
         let at_us = due_us.min(group).min(judging).max(now.mono_us + 1);
         if at_us != self.scheduled_us {

@@ -11,17 +11,20 @@
 //! | `audit` | see [`row`](crate::history::audit::row) and [`anchors`](super::audit::anchors) | a record, an anchor |
 //! | `ballots` | see [`booth`](super::ballot::booth) | what a voter promised and accepted |
 //! | `outbox` | slot u32 BE, first seq u64 BE | a signed batch under full ids |
+//! | `aside` | slot u32 BE, first seq u64 BE | the same, beyond a fence |
+//! | `aside` | `wrote/` incarnation | nothing: this node's replica wrote into this store |
 //!
 //! The digests are written in the same atomic step as the pages. A page that silently went missing is thus found at the
 //! next start, whatever the backend promises.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::audit::Loss;
+use super::fence::WROTE;
 use super::persist::{Tree, WriteBatch};
 use super::state::State;
-use crate::clock::{Clock, ClusterId, Dot, ReplicaId, Slot};
+use crate::clock::{Clock, ClusterId, Dot, Incarnation, ReplicaId, Slot};
 use crate::document::Document;
 use crate::document::batch::{OPS_MAX, check_name};
 use crate::document::codec::{DecodeError, FORMAT_VERSION, Reader, Writer};
@@ -219,6 +222,7 @@ pub struct Loader {
     audit: BTreeMap<Vec<u8>, Vec<u8>>,
     ballots: BTreeMap<Vec<u8>, Vec<u8>>,
     aside: BTreeMap<(Slot, u64), Vec<u8>>,
+    wrote: BTreeSet<Incarnation>,
 }
 
 /// What a store held.
@@ -236,6 +240,8 @@ pub struct Loaded {
     pub(super) ballots: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Batches beyond a fence.
     pub(super) aside: BTreeMap<(Slot, u64), Vec<u8>>,
+    /// The replicas of this node that wrote into this very store.
+    pub(super) wrote: BTreeSet<Incarnation>,
     /// Own batches read back from a store that was damaged, to be offered again once the rest was caught up.
     pub salvaged: Vec<(ReplicaId, Vec<u8>)>,
     /// What is known of a store that was damaged.
@@ -255,7 +261,13 @@ impl Loader {
             Tree::Meta => self.meta(key, value),
             Tree::Cells => self.page(key, value),
             Tree::Outbox => self.outbox_row(key, value),
-            Tree::Aside => self.aside_row(key, value),
+            Tree::Aside => match key.strip_prefix(WROTE).and_then(|id| id.try_into().ok()) {
+                Some(id) => {
+                    self.wrote.insert(Incarnation(id));
+                    Ok(())
+                }
+                None => self.aside_row(key, value),
+            },
             Tree::History if ledger::is_key(key) => self.ledger.load(key, value),
             // What is wrong in it is for the audit to tell; the state does not hang on it.
             Tree::Audit => {
@@ -294,6 +306,7 @@ impl Loader {
                 audit: self.audit,
                 ballots: self.ballots,
                 aside: self.aside,
+                wrote: self.wrote,
                 salvaged: Vec::new(),
                 loss: None,
             }),

@@ -161,7 +161,7 @@ impl Builder {
             None => random(),
         };
         let keys: Arc<dyn Keys> = Arc::new(Ed25519::from_seed(&seed));
-        let Opened { store, loaded, set_aside } = self.open(dir.as_ref())?;
+        let Opened { store, loaded, set_aside } = self.open(dir.as_ref(), &keys.node())?;
         // A node that joins has to hear from the cluster first, unless it was a member before.
         let known = loaded.cluster.is_some();
         let awaits_contact = set_aside.is_some() || !known && !self.join.is_empty();
@@ -222,14 +222,16 @@ impl Builder {
         Ok(node)
     }
 
-    fn open(&self, dir: Option<&DataDir>) -> Result<Opened, RunError> {
+    fn open(&self, dir: Option<&DataDir>, node: &NodeId) -> Result<Opened, RunError> {
         let in_memory = |store: Result<Box<dyn Store>, _>| {
             let loaded = Loader::default().finish().map_err(|error| RunError::Failed(error.to_string()))?;
             let store = store.map_err(|error: crate::store::StoreError| RunError::Failed(error.to_string()))?;
             Ok(Opened { store, loaded, set_aside: None })
         };
         match dir {
-            Some(dir) if self.store != StoreKind::Memory => open::open(dir.path(), self.store, !self.join.is_empty()),
+            Some(dir) if self.store != StoreKind::Memory => {
+                open::open(dir.path(), self.store, node, !self.join.is_empty())
+            }
             _ => in_memory(Memory::new().open()),
         }
     }

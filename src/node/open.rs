@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use super::settings::RunError;
-use crate::clock::ClusterId;
+use crate::clock::{ClusterId, NodeId};
 use crate::engine::audit::{Loss, ReadBack};
 use crate::engine::persist::{Tree, WriteBatch};
 use crate::engine::rows::salvage_outbox;
@@ -35,12 +35,22 @@ enum Trouble {
 
 /// `can_rebuild`: there are peers to fetch the state from. Without them a damaged store stays where it is, and the
 /// node does not start: a new, empty store would look like an answer.
-pub(super) fn open(dir: &Path, kind: StoreKind, can_rebuild: bool) -> Result<Opened, RunError> {
-    let reason = match open_and_load(dir, kind) {
-        Ok((store, loaded)) => return Ok(Opened { store, loaded, set_aside: None }),
+pub(super) fn open(dir: &Path, kind: StoreKind, node: &NodeId, can_rebuild: bool) -> Result<Opened, RunError> {
+    let (reason, discarded) = match open_and_load(dir, kind) {
+        Ok((store, loaded)) => match loaded.discarded(node) {
+            None => return Ok(Opened { store, loaded, set_aside: None }),
+            Some(reason) => (reason, true),
+        },
         Err(Trouble::Fatal(error)) => return Err(error),
-        Err(Trouble::Damaged(reason)) => reason,
+        Err(Trouble::Damaged(reason)) => (reason, false),
     };
+    if !can_rebuild && discarded {
+        return Err(RunError::Integrity(format!(
+            "the store in {} cannot be gone on with: {reason}. Start this node with --join and the address of a member to \
+             set the store aside and take over what the cluster has; nothing was changed",
+            dir.display()
+        )));
+    }
     if !can_rebuild {
         return Err(RunError::Integrity(format!(
             "the store in {} is damaged ({reason}). Start this node with --join and the address of a member to set the \
@@ -50,23 +60,32 @@ pub(super) fn open(dir: &Path, kind: StoreKind, can_rebuild: bool) -> Result<Ope
     }
     let failed = |error: &dyn std::fmt::Display| {
         RunError::Integrity(format!(
-            "the store in {} is damaged ({reason}) and could not be set aside: {error}",
+            "the store in {} cannot be gone on with ({reason}) and could not be set aside: {error}",
             dir.display()
         ))
     };
     let set_aside = store::quarantine(dir, &reason).map_err(|error| failed(&error))?;
-    tracing::error!(reason, set_aside = %set_aside.display(), "the store is damaged: set aside, rebuilding from peers");
+    tracing::error!(reason, set_aside = %set_aside.display(), "the store is set aside, rebuilding from peers");
     let mut trees = Vec::new();
     let [meta, outbox, audit] =
         [Tree::Meta, Tree::Outbox, Tree::Audit].map(|tree| salvage(&set_aside, kind, tree, &mut trees));
+    let mut kept = WriteBatch::default();
+    audit.into_iter().for_each(|(key, row)| kept.put(Tree::Audit, key, row));
+    if discarded {
+        // Nothing is wrong with this disk: what was promised and accepted on it goes on to bind.
+        let ballots = salvage(&set_aside, kind, Tree::Ballots, &mut trees);
+        let whole = trees.last().is_some_and(|read| read.whole);
+        ballots.into_iter().filter(|_| whole).for_each(|(key, row)| kept.put(Tree::Ballots, key, row));
+    }
     let name = set_aside.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let loss = Loss { reason: reason.clone(), set_aside: name, trees };
-    match open_with_audit(dir, kind, audit) {
+    match open_with(dir, kind, &kept) {
         Ok((store, mut loaded)) => {
             // The node is a member, not a newcomer, if that can still be read.
             let cluster = meta.iter().find(|(key, _)| key == b"cluster");
             loaded.cluster = cluster.and_then(|(_, id)| id.as_slice().try_into().ok()).map(ClusterId);
-            loaded.salvaged = salvage_outbox(&meta, outbox);
+            // What was discarded is not offered again.
+            loaded.salvaged = if discarded { Vec::new() } else { salvage_outbox(&meta, outbox) };
             loaded.loss = Some(loss);
             tracing::warn!(batches = loaded.salvaged.len(), "own batches read back from the damaged store");
             Ok(Opened { store, loaded, set_aside: Some(set_aside) })
@@ -76,17 +95,12 @@ pub(super) fn open(dir: &Path, kind: StoreKind, can_rebuild: bool) -> Result<Ope
     }
 }
 
-/// A new store that begins with what can still be read of the audit: a chain with a hole says more than none.
-fn open_with_audit(
-    dir: &Path,
-    kind: StoreKind,
-    audit: Vec<(Vec<u8>, Vec<u8>)>,
-) -> Result<(Box<dyn Store>, Loaded), Trouble> {
+/// A new store that begins with what is kept of the one before. Of an audit that is what can still be read: a chain with a
+/// hole says more than none.
+fn open_with(dir: &Path, kind: StoreKind, kept: &WriteBatch) -> Result<(Box<dyn Store>, Loaded), Trouble> {
     let (mut store, _) = open_and_load(dir, kind)?;
-    let mut rows = WriteBatch::default();
-    audit.into_iter().for_each(|(key, row)| rows.put(Tree::Audit, key, row));
     store
-        .apply(&rows, Durability::Durable)
+        .apply(kept, Durability::Durable)
         .map_err(|error| Trouble::Fatal(RunError::Failed(format!("the audit could not be kept: {error}"))))?;
     let loaded = load(&*store)?;
     Ok((store, loaded))

@@ -141,6 +141,8 @@ pub enum WriteError {
     Decide(DecideError),
     #[error("{0}; nothing was written")]
     Clock(#[from] SkewError),
+    #[error("{0}; nothing was written")]
+    Fenced(String),
     #[error("this node is shutting down; nothing was written")]
     ShuttingDown,
 }
@@ -352,6 +354,7 @@ fn refusal(writes: &[(Address, Write)], error: engine::WriteError) -> WriteError
             WriteError::Plan { index, error: cause }
         }
         engine::WriteError::Clock(skew) => WriteError::Clock(skew),
+        error @ engine::WriteError::Fenced { .. } => WriteError::Fenced(error.to_string()),
         error @ (engine::WriteError::TooLarge { .. } | engine::WriteError::Address(_)) => {
             WriteError::TooLarge { detail: error.to_string() }
         }

@@ -75,6 +75,7 @@ impl World {
         match transaction.asks {
             Some(Kind::Lock) => self.locker_acts(home, client),
             Some(Kind::Task) => self.worker_acts(home, client, &mut transaction),
+            Some(Kind::Fence) => self.fencer_acts(home, &mut transaction),
             Some(Kind::Place) => self.placer_acts(home, &mut transaction),
             Some(_) => self.decider_acts(home, client, &mut transaction),
             None => {}
@@ -104,6 +105,10 @@ impl World {
                 if !self.hosts[home].clock.went_back {
                     self.judge(home, wrong("clock", format!("a clock that never went back is told to: {error}")));
                 }
+                None
+            }
+            Some(Err(WriteError::Fenced { .. })) => {
+                self.probes.reached(Probe::FencedWriteRefused);
                 None
             }
             // The document is not there, the counter is at its bound, the value is written once: no harm done.

@@ -35,7 +35,14 @@ impl World {
             return;
         }
         let loaded = match self.hosts[host].disk.load() {
-            Ok(loaded) => loaded,
+            Ok(loaded) => match loaded.discarded(&self.hosts[host].node) {
+                None => loaded,
+                Some(reason) => {
+                    self.note(host, None, What::Disk, || format!("set aside: {reason}"));
+                    let loaded = self.hosts[host].disk.discard();
+                    self.begin_anew(host, loaded)
+                }
+            },
             Err(damage) => {
                 self.probes.reached(Probe::StoreDamaged);
                 self.note(host, None, What::Disk, || format!("damaged, set aside: {damage}"));
@@ -130,7 +137,11 @@ impl World {
     }
 
     fn set_aside(&mut self, host: usize) -> Loaded {
-        let mut loaded = self.hosts[host].disk.quarantine();
+        let loaded = self.hosts[host].disk.quarantine();
+        self.begin_anew(host, loaded)
+    }
+
+    fn begin_anew(&mut self, host: usize, mut loaded: Loaded) -> Loaded {
         self.hosts[host].was_rebuilt = true;
         self.tally.rebuilt += 1;
         self.probes.reached(Probe::Rebuilt);
@@ -227,6 +238,7 @@ impl World {
             (Probe::SessionBroke, tally.pulls_broken),
             (Probe::BatchParked, tally.batches_parked),
             (Probe::BatchDropped, tally.batches_dropped),
+            (Probe::KeptAside, tally.batches_aside),
             (Probe::BatchDuplicate, tally.batches_duplicate),
             (Probe::WindowClosed, tally.windows_closed),
             (Probe::Relayed, tally.batches_relayed),

@@ -29,7 +29,7 @@
 //! | `world`, `links`, `life`, `client`, `deed` | the queue; the transport; processes and disks' answers; clients; people |
 //! | [`network`], [`disk`], [`host`], [`keys`], [`chance`] | the parts a world is made of |
 //! | `inject`, `hostile` | faults as they happen; a member that does what it must not |
-//! | [`workload`], `disputes`, `locks`, `decisions`, `tasks`, `placements` | what clients write, and what they ask a quorum |
+//! | [`workload`], `disputes`, `locks`, `decisions`, `tasks`, `placements`, `fences` | what clients write, and what they ask a quorum |
 //! | [`oracle`] | the invariants, one file each |
 //! | [`shrink`](mod@shrink), [`report`] | the smallest run that still fails; pages, JSON, JUnit |
 //! | [`probe`], [`trace`] | what ought to happen sometimes; what did happen |
@@ -45,6 +45,7 @@ pub mod disk;
 mod disputes;
 pub mod duration;
 pub mod fault;
+mod fences;
 pub mod figures;
 pub mod host;
 mod hostile;

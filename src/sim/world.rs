@@ -13,6 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::chance::Chance;
 use super::client::Clients;
 use super::decisions::{Decisions, documents_asked};
+use super::fences::Fences;
 use super::figures::Spread;
 use super::host::Host;
 use super::locks::Locks;
@@ -93,6 +94,10 @@ pub(super) enum Next {
     Misdeed {
         host: usize,
     },
+    /// An operator hears that something was discarded.
+    Discarded {
+        host: usize,
+    },
 }
 
 pub(super) struct Queued {
@@ -143,6 +148,7 @@ pub struct World {
     pub(super) decisions: Decisions,
     pub(super) tasks: Tasks,
     pub(super) placements: Placements,
+    pub(super) fences: Fences,
     /// The first thing that an oracle found.
     pub finding: Option<Finding>,
     pub(super) hooks: HookChoice,
@@ -202,6 +208,7 @@ impl World {
             decisions: Decisions::new(seed),
             tasks: Tasks::new(seed),
             placements: Placements::new(seed),
+            fences: Fences::new(seed),
             finding: None,
             hooks,
             plan,
@@ -273,6 +280,7 @@ impl World {
             Next::Step { fault, step } => self.fault_steps(fault, step),
             Next::Image { fault } => self.take_image(fault),
             Next::Misdeed { host } => self.misdeed(host),
+            Next::Discarded { host } => self.restart_discarded(host),
         }
     }
 
@@ -292,6 +300,7 @@ impl World {
                 continue;
             }
             if matches!(input, Input::Tick) {
+                self.take_in_released(host);
                 self.write_own(host);
             }
             self.handle(host, input);
@@ -313,6 +322,14 @@ impl World {
         }
         if let Some(process) = &mut self.hosts[host].process {
             process.replica.handle(input, now);
+        }
+    }
+
+    /// What others wrote is no part of what this node writes on the same tick.
+    fn take_in_released(&mut self, host: usize) {
+        let now = self.now(host);
+        if let Some(process) = &mut self.hosts[host].process {
+            process.replica.take_in_released(now);
         }
     }
 
@@ -397,7 +414,13 @@ impl World {
                 });
                 self.judge(host, verdict);
             }
-            Event::Alarm(alarm) => self.on_alarm(host, alarm),
+            Event::Alarm(alarm) => {
+                let discarded = matches!(alarm, Alarm::Discarded { .. });
+                self.on_alarm(host, alarm);
+                if discarded {
+                    self.after(0, Next::Discarded { host });
+                }
+            }
             Event::ConflictDetected(conflict) => {
                 probes.reached(Probe::Conflict);
                 probes.reached_if(Probe::ConflictAcross, !conflict.others.is_empty());
@@ -412,6 +435,7 @@ impl World {
             Event::Asked { id, outcome } => {
                 let mut told = self.decision_told(host, id, &outcome);
                 told = told || self.task_told(host, id, &outcome) || self.placement_told(host, id, &outcome);
+                told = told || self.fence_told(host, id, &outcome);
                 if !told {
                     self.lock_told(host, id, outcome);
                 }
@@ -474,6 +498,7 @@ impl World {
         if verdict.is_ok() && (!large || self.tally.events.is_multiple_of(16)) {
             verdict = bounds::check(&process.replica, &self.limits);
         }
+        verdict = verdict.and_then(|()| self.fences.reach.check(&process.replica));
         let arrived = process.shadow.take_arrived();
         let undisturbed = !self.hosts[host].disturbed;
         let written = arrived.iter().filter_map(|dot| self.ledger.op(*dot)).filter(|op| op.ends && op.at_us > 0);

@@ -23,6 +23,7 @@ fn tag(tree: Tree) -> u8 {
         Tree::Audit => 5,
         Tree::Checkpoints => 6,
         Tree::Ballots => 7,
+        Tree::Aside => 8,
     }
 }
 

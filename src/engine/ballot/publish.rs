@@ -24,6 +24,10 @@ impl Replica {
     /// Writes down what of the decided fields does not stand in the document yet.
     pub(super) fn publish(&mut self, name: &str, fields: &Fields, now: Now) {
         let Ok(address) = Address::parse(name) else { return };
+        // It would be among what is fenced.
+        if self.is_own_fence(&address) {
+            return;
+        }
         let planned: Vec<(&Address, PlannedOp)> =
             self.unpublished(name, fields).into_iter().map(|op| (&address, op)).collect();
         if !planned.is_empty() {

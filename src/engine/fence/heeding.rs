@@ -2,6 +2,7 @@
 
 use super::{Fence, FenceState, Kept};
 use crate::clock::{Clock, NodeId, ReplicaId, Slot};
+use crate::document::Address;
 use crate::document::batch::{Batch, FullIds, OpReader, OpRef, OpWriter};
 use crate::engine::alarm::Alarm;
 use crate::engine::hooks::Mutant;
@@ -30,6 +31,11 @@ impl Replica {
         })
     }
 
+    /// What was decided last about a replica.
+    pub fn fence(&self, slot: Slot) -> Option<&Fence> {
+        self.fences.get(slot)
+    }
+
     /// The fence that keeps this node from writing, if there is one: its state reflects ops that others keep aside, or
     /// `more` ops would.
     pub fn fenced(&self, more: usize) -> Option<&Fence> {
@@ -37,7 +43,11 @@ impl Replica {
             let more = if slot == self.slot { more as u64 } else { 0 };
             self.state.clock.get(slot) + more
         };
-        let mut own = self.fences.by_slot.iter().filter(|(slot, _)| self.state.roster.id(**slot).node == self.id.node);
+        let is_own = |slot: Slot| {
+            let ReplicaId { node, incarnation } = self.state.roster.id(slot);
+            *node == self.id.node && self.fences.wrote.contains(incarnation)
+        };
+        let mut own = self.fences.by_slot.iter().filter(|(slot, _)| is_own(**slot));
         own.find(|(slot, fence)| fence.bars(reach(**slot))).map(|(_, fence)| fence)
     }
 
@@ -54,9 +64,10 @@ impl Replica {
             FenceState::Fenced => {
                 self.alarm(Alarm::Fenced { replica: (&replica).into(), seq: fence.seq, by: fence.by }, now);
             }
-            FenceState::Released => self.release(slot, now),
+            FenceState::Released => drop(self.fences.released.insert(slot)),
             FenceState::Discarded => {
                 self.fences.aside.take(slot);
+                self.fences.released.remove(&slot);
                 self.parked.forget(slot);
                 self.persistence.touch();
                 self.alarm(Alarm::Discarded { replica: (&replica).into(), seq: fence.seq, by: fence.by }, now);
@@ -64,7 +75,16 @@ impl Replica {
         }
     }
 
-    /// What was kept aside is taken in, and what there was no room for is asked for.
+    /// On every tick, so that it is a step of its own: what was kept aside is taken in, and what there was no room for is
+    /// asked for.
+    pub fn take_in_released(&mut self, now: Now) {
+        std::mem::take(&mut self.fences.released).into_iter().for_each(|slot| self.release(slot, now));
+    }
+
+    pub(in crate::engine) fn has_released(&self) -> bool {
+        !self.fences.released.is_empty()
+    }
+
     fn release(&mut self, slot: Slot, now: Now) {
         let replica = *self.state.roster.id(slot);
         let rows = self.fences.aside.take(slot);
@@ -105,19 +125,25 @@ impl Replica {
 
     /// Whether a peer that shows this clock is fenced, and its state reflects what is kept aside here.
     pub(in crate::engine) fn is_held_back(&self, peer: &NodeId, theirs: &Clock) -> bool {
-        let beyond = self.fences.beyond(&self.state.roster, peer, theirs, &self.state.clock);
-        beyond.is_some() && !self.config.hooks.planted(Mutant::FenceIgnored)
+        let mut beyond = self.fences.beyond(&self.state.roster, peer, theirs, &self.state.clock);
+        beyond.next().is_some() && !self.config.hooks.planted(Mutant::FenceIgnored)
     }
 
     /// Whether this node is fenced, and would give to whoever shows this clock what others keep aside.
     pub(in crate::engine) fn would_leak_to(&self, theirs: &Clock) -> bool {
-        let beyond = self.fences.beyond(&self.state.roster, &self.id.node, &self.state.clock, theirs);
-        beyond.is_some() && !self.config.hooks.planted(Mutant::FenceIgnored)
+        let mut beyond = self.fences.beyond(&self.state.roster, &self.id.node, &self.state.clock, theirs);
+        let wrote = |slot: Slot| self.fences.wrote.contains(&self.state.roster.id(slot).incarnation);
+        beyond.any(wrote) && !self.config.hooks.planted(Mutant::FenceIgnored)
     }
 
     /// Whether there is no use in asking this peer again, until something is decided about it.
     pub(in crate::engine) fn has_fence_in_force(&self, peer: &NodeId) -> bool {
         self.fences.is_in_force(&self.state.roster, peer)
+    }
+
+    /// Whether a document is about a replica of this very process, which could only write to it beyond a fence.
+    pub(in crate::engine) fn is_own_fence(&self, address: &Address) -> bool {
+        Fence::address(&self.id).is_ok_and(|own| own == *address)
     }
 
     /// As much of what a peer reports as may ever be taken over from it: the rest is missed by nobody.

@@ -17,14 +17,15 @@ mod heeding;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::ballot::FieldsChange;
 use super::ballot::lock::RequestId;
+use super::persist::{Tree, WriteBatch};
 use super::rows::Loaded;
-use crate::clock::{Clock, Dot, NodeId, ReplicaId, Roster, Slot};
+use crate::clock::{Clock, Dot, Incarnation, NodeId, ReplicaId, Roster, Slot};
 use crate::crdt::Value;
 use crate::document::view::DocumentView;
 use crate::document::{Address, AddressError, builtin};
@@ -108,11 +109,34 @@ impl Fence {
 pub struct Fences {
     by_slot: BTreeMap<Slot, Fence>,
     pub(super) aside: Aside,
+    /// Released, and what was kept aside is not taken in yet.
+    released: BTreeSet<Slot>,
+    /// The replicas of this node that wrote into this very store. What a store that was begun anew holds of the earlier
+    /// ones came from others, and no fence is about that.
+    wrote: BTreeSet<Incarnation>,
+    /// The row that says so of this process is not on the disk yet.
+    untold: Option<Incarnation>,
 }
 
+/// How the keys begin that name who wrote into a store.
+pub(super) const WROTE: &[u8] = b"wrote/";
+
 impl Fences {
-    pub(super) fn load(aside: BTreeMap<(Slot, u64), Vec<u8>>) -> Self {
-        Self { by_slot: BTreeMap::new(), aside: Aside::load(aside) }
+    pub(super) fn load(
+        aside: BTreeMap<(Slot, u64), Vec<u8>>,
+        mut wrote: BTreeSet<Incarnation>,
+        own: Incarnation,
+    ) -> Self {
+        let untold = wrote.insert(own).then_some(own);
+        Self { aside: Aside::load(aside), wrote, untold, ..Self::default() }
+    }
+
+    /// What a disk does not have yet.
+    pub(super) fn take_rows(&mut self, rows: &mut WriteBatch) {
+        if let Some(own) = self.untold.take() {
+            rows.put(Tree::Aside, [WROTE, own.0.as_slice()].concat(), Vec::new());
+        }
+        self.aside.take_rows(rows);
     }
 
     pub fn get(&self, slot: Slot) -> Option<&Fence> {
@@ -125,13 +149,13 @@ impl Fences {
     }
 
     /// Of the replicas of `node`, what `theirs` reflects beyond both a fence and `ours`.
-    fn beyond(&self, roster: &Roster, node: &NodeId, theirs: &Clock, ours: &Clock) -> Option<(Slot, &Fence)> {
+    fn beyond(&self, roster: &Roster, node: &NodeId, theirs: &Clock, ours: &Clock) -> impl Iterator<Item = Slot> {
         let of_node = self.by_slot.iter().filter(|(slot, _)| roster.id(**slot).node == *node);
-        let mut beyond = of_node.filter(|(slot, fence)| {
+        let beyond = of_node.filter(|(slot, fence)| {
             let seq = theirs.get(**slot);
             fence.bars(seq) && seq > ours.get(**slot)
         });
-        beyond.next().map(|(slot, fence)| (*slot, fence))
+        beyond.map(|(slot, _)| *slot)
     }
 
     fn is_in_force(&self, roster: &Roster, node: &NodeId) -> bool {
@@ -140,7 +164,7 @@ impl Fences {
 }
 
 impl Loaded {
-    /// Why the store cannot be gone on with, if it holds what a quorum discarded of this node's ops.
+    /// Why the store cannot be gone on with, if this node wrote into it what a quorum discarded.
     pub fn discarded(&self, node: &NodeId) -> Option<String> {
         let schema = builtin(COLLECTION).cloned().unwrap_or_default();
         let prefix = format!("{COLLECTION}/");
@@ -150,10 +174,11 @@ impl Loaded {
         });
         let mut discarded = fences.filter(|(replica, fence)| {
             let seq = self.state.roster.slot(replica).map_or(0, |slot| self.state.clock.get(slot));
-            replica.node == *node && fence.state == FenceState::Discarded && fence.bars(seq)
+            let is_own = replica.node == *node && self.wrote.contains(&replica.incarnation);
+            is_own && fence.state == FenceState::Discarded && fence.bars(seq)
         });
-        discarded.next().map(|(_, fence)| {
-            format!("a quorum discarded what replica {} wrote after seq {} (by {})", fence.replica, fence.seq, fence.by)
+        discarded.next().map(|(_, Fence { replica, seq, by, .. })| {
+            format!("a quorum discarded what replica {replica} wrote after seq {seq} (by {by})")
         })
     }
 }

@@ -17,6 +17,7 @@
 //! | tasks go where they may, one worker has each, and none is lost | [`tasks`] |
 //! | every node gives the same account of a partition, and what was planned is in it | [`partitions`] |
 //! | nothing is placed beyond a worker's limits, and what was acknowledged counts | [`capacity`] |
+//! | what lies beyond a fence is taken in only from who had it before it heard of that | [`fences`] |
 //! | buffers are bounded | [`bounds`] |
 //! | equal clocks, equal states, equal bytes, within a bounded time | [`agreement`] |
 
@@ -28,6 +29,7 @@ pub mod conflicts;
 pub mod counter;
 pub mod decisions;
 pub mod durability;
+pub mod fences;
 pub mod ledger;
 pub mod locks;
 pub mod partitions;
