@@ -95,6 +95,15 @@ probes! {
     RightReclaimed, "the right of a replica that is gone is taken back";
     PlacementSettled, "... and what it had placed stays";
     PlacementVoid, "a replica that was reclaimed places on, and that counts for nothing";
+    VmRuns, "a host runs a VM";
+    VmRenewed, "... and renews its lease";
+    VmStopped, "... and stops it, since the lease ends";
+    VmTakenOver, "... and another takes it over, whose host does not answer";
+    VmWriteRefused, "... and what the first wrote too late is refused";
+    VmMigrated, "a VM goes where its host sends it";
+    Evicted, "a quorum evicts a member that is lost";
+    EvictionRefused, "... and a side without one does not";
+    CameBack, "one that was evicted is there after all, and says so";
     Overruled, "a value that was overruled is in the ledger";
 }
 

@@ -60,12 +60,14 @@ pub enum Kind {
     Task,
     /// A thing is placed on a worker, released, or reclaimed.
     Place,
+    /// A VM is made, run, written from, stopped or migrated.
+    Vm,
     /// The next step of what was recorded elsewhere, see [`Recording`].
     Trace,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 32] = [
+    pub const ALL: [Kind; 33] = [
         Kind::Set,
         Kind::Incr,
         Kind::Count,
@@ -97,6 +99,7 @@ impl Kind {
         Kind::Decide,
         Kind::Task,
         Kind::Place,
+        Kind::Vm,
         Kind::Trace,
     ];
 
@@ -133,6 +136,7 @@ impl Kind {
             Kind::Decide => "decide",
             Kind::Task => "task",
             Kind::Place => "place",
+            Kind::Vm => "vm",
             Kind::Trace => "trace",
         }
     }
@@ -169,7 +173,7 @@ pub struct Transaction {
     pub increments: Vec<(String, i64)>,
     /// What is written depends on the conflicts that the client's node lists.
     pub deed: Option<Deed>,
-    /// A quorum is asked: about a lock, a field, a task, or a worker's capacity.
+    /// A quorum is asked: about a lock, a field, a task, a VM, or a worker's capacity.
     pub asks: Option<Kind>,
 }
 
@@ -340,7 +344,7 @@ impl Workshop {
                 self.step = (self.step + 1) % steps.len();
                 return;
             }
-            Kind::Lock | Kind::Decide | Kind::Task | Kind::Place => {
+            Kind::Lock | Kind::Decide | Kind::Task | Kind::Place | Kind::Vm => {
                 transaction.asks = Some(kind);
                 return;
             }

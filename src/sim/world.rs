@@ -13,6 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::chance::Chance;
 use super::client::Clients;
 use super::decisions::{Decisions, documents_asked};
+use super::evictions::Evictions;
 use super::figures::Spread;
 use super::host::Host;
 use super::locks::Locks;
@@ -25,8 +26,10 @@ use super::plan::Plan;
 use super::probe::{Probe, Probes};
 use super::tasks::Tasks;
 use super::trace::{Entry, Trace, What};
+use super::vms::Vms;
 use crate::crdt::Resolver;
 use crate::engine::alarm::Alarm;
+use crate::engine::ballot::{AskId, Outcome};
 use crate::engine::keys::Keys;
 use crate::engine::message::Message;
 use crate::engine::own::OwnWrite;
@@ -93,6 +96,11 @@ pub(super) enum Next {
     Misdeed {
         host: usize,
     },
+    /// A process does what is due of what it was told.
+    Errand {
+        host: usize,
+        life: u64,
+    },
 }
 
 pub(super) struct Queued {
@@ -143,6 +151,10 @@ pub struct World {
     pub(super) decisions: Decisions,
     pub(super) tasks: Tasks,
     pub(super) placements: Placements,
+    pub(super) vms: Vms,
+    pub(super) evictions: Evictions,
+    /// What is told while a node is being asked, before it is known under which id.
+    pub(super) early: Option<Vec<(AskId, Outcome)>>,
     /// The first thing that an oracle found.
     pub finding: Option<Finding>,
     pub(super) hooks: HookChoice,
@@ -202,6 +214,9 @@ impl World {
             decisions: Decisions::new(seed),
             tasks: Tasks::new(seed),
             placements: Placements::new(seed),
+            vms: Vms::new(seed),
+            evictions: Evictions::new(seed),
+            early: None,
             finding: None,
             hooks,
             plan,
@@ -273,6 +288,8 @@ impl World {
             Next::Step { fault, step } => self.fault_steps(fault, step),
             Next::Image { fault } => self.take_image(fault),
             Next::Misdeed { host } => self.misdeed(host),
+            Next::Errand { host, life } if self.hosts[host].life == life => self.tend_host(host),
+            Next::Errand { .. } => {}
         }
     }
 
@@ -292,6 +309,7 @@ impl World {
                 continue;
             }
             if matches!(input, Input::Tick) {
+                self.come_back(host);
                 self.write_own(host);
             }
             self.handle(host, input);
@@ -379,6 +397,7 @@ impl World {
                 }
                 self.check_conflicts(host, &names);
                 self.check_capacity(host, &names);
+                self.check_departures(host, &names);
             }
             Event::Durable { .. } | Event::Reported { .. } => self.acknowledge(host),
             Event::StorageFailed { .. } => probes.reached(Probe::StorageFailed),
@@ -409,13 +428,7 @@ impl World {
             Event::ConflictTurned(_) => probes.reached(Probe::ConflictTurned),
             Event::ConflictEscalated(_) => probes.reached(Probe::Escalated),
             Event::ConflictEnded(_) => probes.reached(Probe::ConflictEnded),
-            Event::Asked { id, outcome } => {
-                let mut told = self.decision_told(host, id, &outcome);
-                told = told || self.task_told(host, id, &outcome) || self.placement_told(host, id, &outcome);
-                if !told {
-                    self.lock_told(host, id, outcome);
-                }
-            }
+            Event::Asked { id, outcome } => self.told(host, id, outcome),
             Event::VotersChanged(voters) => {
                 probes.reached_if(Probe::VotersChanged, voters.next.is_none());
                 let verdict = self.locks.history.voters(&voters);
@@ -424,6 +437,12 @@ impl World {
             Event::RegisterChanged(_) => probes.reached(Probe::LockHandedOn),
             Event::Liveness { .. } | Event::Neighbours | Event::ClusterKnown(_) | Event::Refused { .. } => {}
         }
+    }
+
+    fn check_departures(&mut self, host: usize, names: &[Arc<str>]) {
+        let Some(replica) = self.hosts[host].replica() else { return };
+        let verdict = self.evictions.history.check(replica, names);
+        self.judge(host, verdict);
     }
 
     fn check_conflicts(&mut self, host: usize, names: &[Arc<str>]) {
