@@ -13,6 +13,7 @@ use super::problem::{Kind, Problem};
 use super::query::{Parameter, Takes};
 use super::wire::Indexed;
 use crate::clock::NodeId;
+use crate::engine::eviction::NotLost;
 use crate::node::EvictError;
 
 /// Peers that can be blocked at once.
@@ -139,9 +140,13 @@ impl From<EvictError> for Problem {
     fn from(error: EvictError) -> Self {
         let said = error.to_string();
         match error {
-            EvictError::NoSuchMember(_) => Self::new(Kind::NotFound, format!("{said}: GET /v1/cluster lists them")),
-            EvictError::Itself | EvictError::Gone(_) | EvictError::NotLost(_) => Self::new(Kind::NotLost, said),
-            EvictError::Address(error) => error.into(),
+            EvictError::NotLost(NotLost::NoSuchMember(_)) => {
+                Self::new(Kind::NotFound, format!("{said}: GET /v1/cluster lists them"))
+            }
+            EvictError::NotLost(NotLost::Address(error)) => error.into(),
+            EvictError::NotLost(NotLost::Itself | NotLost::Gone(_) | NotLost::Alive(_)) => {
+                Self::new(Kind::NotLost, said)
+            }
             EvictError::Decide(error) => error.into(),
             EvictError::Write(error) => error.into(),
         }

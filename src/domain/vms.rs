@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
 use crate::document::Edit;
+use crate::engine::ballot::{Decision, Take};
 
 pub const COLLECTION: &str = "vms";
 /// The rule of the built-in schema that a VM breaks which two hosts say to run.
@@ -90,6 +91,14 @@ pub struct VmSpec {
 pub struct Migration {
     pub from: String,
     pub to: String,
+}
+
+impl Migration {
+    /// Whoever runs the VM under this token has it noted.
+    pub fn decision(&self, token: u64) -> Decision {
+        let set = vec![("migration".to_owned(), Some(json!(self)))];
+        Decision { token: Some(token), set, ..Decision::default() }
+    }
 }
 
 /// A VM as its document reads.
@@ -225,6 +234,18 @@ impl Vm {
         check_worker(to)?;
         let from = self.host.clone().ok_or(VmError::NotRunning)?;
         if from == to { Err(VmError::There(from)) } else { Ok(Migration { from, to: to.to_owned() }) }
+    }
+
+    /// A worker has it, for a lease. Where it was to go is over with that.
+    pub fn run(take: Take) -> Decision {
+        let set = vec![("host".to_owned(), Some(take.holder.as_str().into())), ("migration".to_owned(), None)];
+        Decision { take: Some(take), set, ..Decision::default() }
+    }
+
+    /// Whoever has it under this token has it no more, and another may.
+    pub fn free(token: u64) -> Decision {
+        let set = vec![("host".to_owned(), None)];
+        Decision { token: Some(token), set, release: true, ..Decision::default() }
     }
 }
 

@@ -121,5 +121,8 @@ mutants! {
     GrantNotTested, "grant-not-tested", "a right is handed out over what was decided meanwhile";
     RightNotSettled, "right-not-settled", "the right of a replica that is gone is free, and what it had placed is forgotten";
     FenceIgnored, "fence-ignored", "what lies beyond a fence is taken in";
+    OwnerGoesOn, "owner-goes-on", "who owns a VM does not stop when its lease ends";
+    LeaseNotAwaited, "lease-not-awaited", "a lease counts as run out as soon as somebody reads it";
+    EvictedAlone, "evicted-alone", "a member is written off though no quorum agreed";
     RestoredDotsClaimed, "restored-dots-claimed", "a start claims one dot more of its last replica than its disk holds";
 }

@@ -7,12 +7,13 @@ use serde_json::{Map, Value as Json, json};
 use super::audit::FIELD;
 use super::ballot::StoreId;
 use super::detector::Liveness;
+use super::eviction::departure;
 use super::io::Now;
 use super::replica::Replica;
 use super::rows::Loaded;
 use super::write::WriteError;
 use crate::clock::{Clock, NodeId};
-use crate::document::plan::{Edit, Write};
+use crate::document::plan::Write;
 use crate::document::view::DocumentView;
 use crate::document::{Address, AddressError, builtin};
 
@@ -135,8 +136,7 @@ impl Replica {
     /// Notes that this node leaves for good: nobody waits for it any more.
     pub fn announce_leaving(&mut self, now: Now) -> Result<Option<u64>, WriteError> {
         let address = self.member_address(self.id.node)?;
-        let left = Edit::Set { field: "status".into(), value: json!("left") };
-        self.write(&[(address, Write::Edits(vec![left]))], true, now).map(|written| written.seq)
+        self.write(&[(address, Write::Edits(vec![departure()]))], true, now).map(|written| written.seq)
     }
 
     pub(super) fn member_address(&self, node: NodeId) -> Result<Address, AddressError> {

@@ -12,6 +12,7 @@
 //! | [`link`], [`peer`], [`detector`], [`message`] | who is there, and what is said |
 //! | [`tree`], [`relay`] | who passes what on to whom, above a full mesh |
 //! | [`member`], [`schemas`] | what the engine itself reads in documents |
+//! | [`eviction`] | a lost member is taken out, by a quorum |
 //! | [`conflicts`], [`escalation`] | what does not go together, kept in step with the state; the ledger; what waits too long |
 //! | [`audit`] | what was found and decided, as a chain of records; its anchors |
 //! | [`ballot`] | one decision on one thing, by a majority of the voters |
@@ -33,6 +34,7 @@ pub mod compare;
 pub mod conflicts;
 pub mod detector;
 pub mod escalation;
+pub mod eviction;
 pub mod fence;
 pub mod fingerprint;
 pub mod hooks;

@@ -6,13 +6,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout_at};
 
 use super::lock::{Grant, Lock, LockError};
-
-/// A renewal is asked for when this much of the lease is over: a third.
-const RENEW_AT: u32 = 3;
-/// Who has not renewed by then stops: this much of the lease before its end, for what is yet to be stopped.
-const STOP_BEFORE: u32 = 5;
-/// A renewal that failed is asked again after this.
-const AGAIN: Duration = Duration::from_millis(200);
+use crate::engine::ballot::{Duty, Lease};
 
 /// Keeps a lock until it is dropped. The lease then runs out, unless the lock is given back.
 #[derive(Debug)]
@@ -34,22 +28,19 @@ impl Lock {
     /// Renews what was granted for as long as the result is held. `lease`: as it was asked for.
     pub fn keep(&self, grant: &Grant, lease: Duration) -> Kept {
         let (told, lost) = watch::channel(None);
-        let (lock, token, expires) = (self.clone(), grant.token, grant.expires);
+        let (lock, token, counted) = (self.clone(), grant.token, Lease::begun(grant.expires - lease, lease));
         let keeper =
-            tokio::spawn(async move { drop(told.send(Some(lock.renew_until_lost(token, lease, expires).await))) });
+            tokio::spawn(async move { drop(told.send(Some(lock.renew_until_lost(token, lease, counted).await))) });
         Kept { lost, keeper }
     }
 
-    async fn renew_until_lost(&self, token: u64, lease: Duration, mut expires: Instant) -> Lost {
+    async fn renew_until_lost(&self, token: u64, length: Duration, mut lease: Lease<Instant>) -> Lost {
         let mut cause = LockError::Invalid("it was never asked".to_owned());
-        let mut next = expires - lease + lease / RENEW_AT;
         loop {
-            let stop_at = expires - lease / STOP_BEFORE;
-            sleep_until(next.min(stop_at).into()).await;
-            match timeout_at(stop_at.into(), self.renew(token)).await {
+            sleep_until(lease.due().into()).await;
+            match timeout_at(lease.stop_at().into(), self.renew(token)).await {
                 Ok(Ok(grant)) => {
-                    expires = grant.expires;
-                    next = expires - lease + lease / RENEW_AT;
+                    lease.renewed(grant.expires - length);
                     continue;
                 }
                 Ok(Err(error @ (LockError::NotHolder { .. } | LockError::Held { .. }))) => return Lost::Taken(error),
@@ -57,9 +48,10 @@ impl Lock {
                 // Nobody answered.
                 Err(_) => {}
             }
-            next = Instant::now() + AGAIN;
-            if Instant::now() >= stop_at {
-                let left_ms = expires.saturating_duration_since(Instant::now()).as_millis() as u64;
+            let now = Instant::now();
+            lease.not_renewed(now);
+            if lease.duty(now) == Duty::Stop {
+                let left_ms = lease.ends_at().saturating_duration_since(now).as_millis() as u64;
                 return Lost::RunsOut { left_ms, cause };
             }
         }

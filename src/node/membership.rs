@@ -1,31 +1,18 @@
 //! What an operator does about members that are gone for good: one is evicted, a majority of the voters is given up.
 
-use serde_json::json;
-
 use super::decide::DecideError;
 use super::handle::Node;
 use super::write::{Durability, WriteError};
 use super::{DocumentWrite, Missing, WriteBody};
 use crate::clock::NodeId;
-use crate::crdt::Value;
-use crate::document::{Address, AddressError, Edit};
+use crate::engine::ballot::Voters;
 use crate::engine::ballot::lock::RequestId;
-use crate::engine::ballot::{FieldsChange, FieldsOutcome, Voters};
-use crate::engine::detector::Liveness;
-use crate::engine::member::COLLECTION;
+use crate::engine::eviction::{NotAgreed, NotLost, departure};
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EvictError {
-    #[error("no member has the id {0}")]
-    NoSuchMember(NodeId),
-    #[error("this is this node itself: have it leave")]
-    Itself,
-    #[error("{0} has left or was evicted already")]
-    Gone(NodeId),
-    #[error("{0} is not lost: this node hears from it. Stop it, or have it leave")]
-    NotLost(NodeId),
     #[error(transparent)]
-    Address(#[from] AddressError),
+    NotLost(#[from] NotLost),
     #[error(transparent)]
     Decide(#[from] DecideError),
     #[error(transparent)]
@@ -50,9 +37,8 @@ pub(super) async fn come_back(node: Node) {
             moved = progress.changed() => if moved.is_err() { return },
             () = node.stopping() => return,
         }
-        let has_left = || node.inner.replica.read().members().get(&node.id()).is_some_and(|member| member.left);
         // One that leaves by itself announces nothing any more.
-        if has_left() && node.inner.announced_api.lock().is_some() {
+        if node.inner.replica.read().is_written_off() && node.inner.announced_api.lock().is_some() {
             tracing::warn!("this node was evicted while it could not be reached; it says that it is there");
             node.announce_again();
         }
@@ -64,35 +50,19 @@ impl Node {
     /// its sake. A quorum has to agree, so that no two sides evict each other. Should it come back, it takes over all there
     /// is as a newcomer does.
     pub async fn evict(&self, member: NodeId, by: &str) -> Result<(), EvictError> {
-        let address = Address::new(COLLECTION, &member.to_string())?;
-        {
-            let replica = self.inner.replica.read();
-            let known = replica.members().get(&member).ok_or(EvictError::NoSuchMember(member))?;
-            match replica.liveness(&member) {
-                _ if member == self.id() => return Err(EvictError::Itself),
-                _ if known.left => return Err(EvictError::Gone(member)),
-                Liveness::Alive => return Err(EvictError::NotLost(member)),
-                Liveness::Suspect | Liveness::Down => {}
-            }
+        let request = RequestId(u128::from_le_bytes(super::builder::random()));
+        let now = self.now();
+        let (address, change) = self.inner.replica.read().plan_eviction(&member, by, request, now)?;
+        if self.inner.is_stopping() {
+            return Err(DecideError::ShuttingDown.into());
         }
-        let evicted = json!({ "by": by, "at_ms": self.now().wall_ms });
-        let change = FieldsChange {
-            set: vec![("evicted".to_owned(), Some(Value::encode_json(&evicted)))],
-            ..FieldsChange::read(RequestId(u128::from_le_bytes(super::builder::random())))
-        };
-        let verdict = self.ask_fields(&address, change).await?;
-        if verdict.outcome != FieldsOutcome::Done {
-            // Somebody holds a lock by the name of a member's document.
-            let (holder, token) = verdict
-                .guard
-                .lock
-                .held
-                .map(|held| held.holder)
-                .map_or_else(Default::default, |holder| (holder, verdict.guard.lock.token));
-            return Err(DecideError::Held { address, holder, token }.into());
-        }
-        let left = Edit::Set { field: "status".into(), value: "left".into() };
-        let body = WriteBody::Edits(vec![left]);
+        let outcome = self.inner.ask(|replica, now| replica.ask_fields(address.as_str(), change, now)).await;
+        let agreed = self.inner.replica.read().agreed_to_evict(&outcome);
+        agreed.map_err(|error| match error {
+            NotAgreed::Ask(error) => DecideError::Ask(error),
+            NotAgreed::Held { holder, token } => DecideError::Held { address: address.clone(), holder, token },
+        })?;
+        let body = WriteBody::Edits(vec![departure()]);
         let write = DocumentWrite { address, body, if_match: None, create_only: false, missing: Missing::Refuse };
         self.write(vec![write], Durability::Local).await?;
         Ok(())

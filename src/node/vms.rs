@@ -3,10 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
-
 use super::capacity::EscrowError;
-use super::decide::{DecideError, Decision, Take};
+use super::decide::{DecideError, Take};
 use super::handle::Node;
 use super::keep::Kept;
 use super::lock::{Grant, LockError};
@@ -142,8 +140,7 @@ impl Vms {
         let deadline = Instant::now() + wait.min(WAIT_MAX);
         let request = RequestId(u128::from_le_bytes(super::builder::random()));
         let take = Take { holder: worker.to_owned(), lease, request };
-        let set = vec![("host".to_owned(), Some(worker.into())), ("migration".to_owned(), None)];
-        let decision = Decision { take: Some(take), set, ..Decision::default() };
+        let decision = Vm::run(take);
         let address = address(id)?;
         let decided = loop {
             // A request of its own for each attempt: what was not done is not remembered.
@@ -176,9 +173,7 @@ impl Vms {
         let vm = self.get(id)?;
         self.edit(id, stopped(&vm, worker)).await?;
         self.leave_room(id, worker).await;
-        let set = vec![("host".to_owned(), None)];
-        let decision = Decision { token: Some(token), set, release: true, ..Decision::default() };
-        match self.node.decide(&address(id)?, &decision).await {
+        match self.node.decide(&address(id)?, &Vm::free(token)).await {
             Ok(_) => Ok(VmStop { unreleased: None }),
             Err(error @ (DecideError::Ask(_) | DecideError::NotHolder { .. })) => {
                 Ok(VmStop { unreleased: Some(error) })
@@ -190,8 +185,7 @@ impl Vms {
     /// Whoever runs the VM has a quorum note where it goes. Once it is stopped here, the other runs it.
     pub async fn migrate(&self, id: &str, token: u64, to: &str) -> Result<Migration, VmsError> {
         let migration = self.get(id)?.migrate(to)?;
-        let set = vec![("migration".to_owned(), Some(json!(migration)))];
-        self.node.decide(&address(id)?, &Decision { token: Some(token), set, ..Decision::default() }).await?;
+        self.node.decide(&address(id)?, &migration.decision(token)).await?;
         Ok(migration)
     }
 

@@ -77,6 +77,7 @@ impl World {
             Some(Kind::Task) => self.worker_acts(home, client, &mut transaction),
             Some(Kind::Fence) => self.fencer_acts(home, &mut transaction),
             Some(Kind::Place) => self.placer_acts(home, &mut transaction),
+            Some(Kind::Vm) => self.operator_acts(home, &mut transaction),
             Some(_) => self.decider_acts(home, client, &mut transaction),
             None => {}
         }

@@ -57,7 +57,7 @@ pub enum FaultKind {
     Join,
     /// A node says farewell and stops for good.
     Leave,
-    /// Another member notes that this one left; it knows nothing of that and comes back at `heal`.
+    /// The node is cut off, and others have a quorum evict it; it knows nothing of that and comes back at `heal`.
     Evict,
     /// The node restarts with a program that speaks the next wire version, and goes back at `heal`.
     Upgrade,

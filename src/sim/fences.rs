@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::chance::Chance;
-use super::oracle::fences::Reach;
+use super::oracle::replicas::Reach;
 use super::probe::Probe;
 use super::trace::What;
 use super::workload::Transaction;
@@ -105,13 +105,13 @@ impl World {
 
     fn ask_quorum(&mut self, home: usize, replica: &ReplicaId, change: FieldsChange, next: Option<FenceState>) {
         let Ok(address) = Fence::address(replica) else { return };
-        let (name, mut id) = (address.as_str().to_owned(), None);
-        self.locally(home, std::slice::from_ref(&name), |replica, now| {
-            id = Some(replica.ask_fields(&name, change, now))
-        });
-        let Some(id) = id else { return };
-        self.trace.step(self.now_us, home, What::Write, id.0);
+        let name = address.as_str();
+        let told = self.ask_at(home, name, |replica, now| replica.ask_fields(name, change, now));
+        let Some((id, early)) = told else { return };
         self.fences.asked.insert((home, self.hosts[home].life, id), (*replica, next));
+        if let Some(outcome) = early {
+            self.fence_told(home, id, &outcome);
+        }
     }
 
     /// A node tells what came of it; gives whether it was asked about a fence.

@@ -9,8 +9,6 @@ use super::host::Fork;
 use super::probe::Probe;
 use super::trace::What;
 use super::world::{Next, World};
-use crate::document::Address;
-use crate::document::plan::{Edit, Write};
 use crate::engine::Input;
 
 /// Which faults last just now, and what they did.
@@ -122,7 +120,11 @@ impl World {
                 self.after(1_000, Next::Dial { host });
             }
             Leave => self.leave(node),
-            Evict => self.evict(index, node),
+            Evict => {
+                let others = everyone.iter().copied().filter(|other| *other != node).collect();
+                self.part(index, &[vec![node], others]);
+                self.after(0, Next::Step { fault: index, step: 0 });
+            }
             Upgrade => {
                 self.stop(node, false);
                 self.hosts[node].speaks_next = true;
@@ -210,12 +212,15 @@ impl World {
         self.cut_where(fault, |a, b| matches!((group(a), group(b)), (Some(x), Some(y)) if x != y));
     }
 
-    /// A flapping or swizzled network takes its next step.
+    /// A flapping or swizzled network takes its next step, or somebody tries again to evict who is cut off.
     pub(super) fn fault_steps(&mut self, index: usize, step: u64) {
         if !self.faults.lasting.contains(&index) {
             return;
         }
         let fault = self.fault(index);
+        if fault.kind == FaultKind::Evict {
+            return self.evict_step(index, fault.node.unwrap_or(0), step);
+        }
         let nodes = self.hosts.len();
         let mended = self.faults.cuts.remove(&index).unwrap_or_default();
         match fault.kind {
@@ -260,9 +265,11 @@ impl World {
 
     fn resume(&mut self, host: usize) {
         if std::mem::take(&mut self.hosts[host].paused) {
+            self.guests_go_on(host);
             let waiting = std::mem::take(&mut self.hosts[host].waiting);
             waiting.into_iter().for_each(|input| self.input(host, input));
             self.input(host, Input::Tick);
+            self.tend_host(host);
         }
     }
 
@@ -294,22 +301,13 @@ impl World {
 
     /// The node says farewell, and stops once others can have heard it.
     fn leave(&mut self, node: usize) {
+        self.evictions.history.leaves(self.hosts[node].node);
         let member = format!("members/{}", self.hosts[node].node);
         self.locally(node, &[member], |replica, now| {
             let _ = replica.announce_leaving(now);
         });
         self.hosts[node].stays = false;
         self.probes.reached(Probe::Left);
-    }
-
-    /// Another member writes down that this one is gone, while it is cut off. From then on nobody waits for it.
-    fn evict(&mut self, index: usize, node: usize) {
-        let others: Vec<usize> = (0..self.hosts.len()).filter(|other| *other != node).collect();
-        self.part(index, &[vec![node], others.clone()]);
-        let by = others.into_iter().find(|other| self.hosts[*other].process.is_some() && !self.hosts[*other].paused);
-        let (Some(by), Ok(address)) = (by, Address::new("members", &self.hosts[node].node.to_string())) else { return };
-        let left = Edit::Set { field: "status".into(), value: "left".into() };
-        self.write(by, &[(address, Write::Upsert(vec![left]))]);
     }
 
     /// From now on what this member says is not to be trusted; what it wrote until now is.

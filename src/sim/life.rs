@@ -50,8 +50,8 @@ impl World {
             }
         };
         let node = self.hosts[host].node;
-        if loaded.has_left(&node) {
-            self.hosts[host].stays = false;
+        // Who was evicted joins again.
+        if loaded.has_left(&node) && !self.hosts[host].stays {
             return;
         }
         self.hosts[host].life += 1;
@@ -83,16 +83,20 @@ impl World {
         let mut inputs = VecDeque::new();
         self.carry_out(host, &mut inputs);
         inputs.into_iter().for_each(|input| self.input(host, input));
-        let member = format!("members/{}", self.hosts[host].node);
-        self.locally(host, &[member], |replica, now| {
-            let _ = replica.announce_self(&[], "", now);
-        });
+        self.announce(host);
         if host == 0
             && self.hosts[0].life == 1
             && let Some((address, write)) = super::workload::schema()
         {
             self.write(0, &[(address, write)]);
         }
+    }
+
+    pub(super) fn announce(&mut self, host: usize) {
+        let member = format!("members/{}", self.hosts[host].node);
+        self.locally(host, &[member], |replica, now| {
+            let _ = replica.announce_self(&[], "", now);
+        });
     }
 
     pub(super) fn config(&mut self, host: usize, loaded: &Loaded) -> Config {
@@ -164,6 +168,7 @@ impl World {
         self.hosts[host].disturbed = true;
         self.hosts[host].paused = false;
         self.hosts[host].waiting.clear();
+        self.vms.host_stops(host);
         self.trace.step(self.now_us, host, What::Stop, u64::from(power));
         self.note(host, None, What::Stop, || (if power { "power cut" } else { "killed" }).to_owned());
         if let Some(ticket) = self.hosts[host].disk.in_flight.as_ref().map(|(ticket, _)| *ticket) {

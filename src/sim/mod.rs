@@ -27,9 +27,10 @@
 //! | [`plan`] | what one seed makes of it |
 //! | [`mod@run`] | the two acts, and what came of them |
 //! | `world`, `links`, `life`, `client`, `deed` | the queue; the transport; processes and disks' answers; clients; people |
+//! | `asking` | what nodes are asked to have decided, and who is told |
 //! | [`network`], [`disk`], [`host`], [`keys`], [`chance`] | the parts a world is made of |
-//! | `inject`, `hostile` | faults as they happen; a member that does what it must not |
-//! | [`workload`], `disputes`, `locks`, `decisions`, `tasks`, `placements`, `fences` | what clients write, and what they ask a quorum |
+//! | `inject`, `evictions`, `hostile` | faults as they happen; members that are evicted, and come back; one that does what it must not |
+//! | [`workload`], `disputes`, `locks`, `decisions`, `tasks`, `placements`, `vms`, `owners`, `fences` | what clients write, and what they ask a quorum |
 //! | [`oracle`] | the invariants, one file each |
 //! | [`shrink`](mod@shrink), [`report`] | the smallest run that still fails; pages, JSON, JUnit |
 //! | [`probe`], [`trace`] | what ought to happen sometimes; what did happen |
@@ -37,6 +38,7 @@
 //! Nothing here does I/O, reads a clock or draws from anything but the seed.
 
 mod acquaint;
+mod asking;
 pub mod chance;
 mod client;
 pub mod decisions;
@@ -44,6 +46,7 @@ mod deed;
 pub mod disk;
 mod disputes;
 pub mod duration;
+mod evictions;
 pub mod fault;
 mod fences;
 pub mod figures;
@@ -56,6 +59,7 @@ mod links;
 mod locks;
 pub mod network;
 pub mod oracle;
+mod owners;
 mod placements;
 pub mod plan;
 pub mod probe;
@@ -67,6 +71,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 pub mod trace;
+mod vms;
 pub mod workload;
 mod world;
 

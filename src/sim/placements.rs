@@ -43,8 +43,6 @@ pub struct Placements {
     chance: Chance,
     accounts: BTreeMap<Place, Account>,
     asked: BTreeMap<(usize, u64, AskId), Asked>,
-    /// What is told while a node is being asked, before it is known under which id.
-    early: Option<Vec<(AskId, Outcome)>>,
     /// One asks one thing at a time.
     busy: BTreeSet<Place>,
     /// A quorum said what is decided; what comes next is done at the next turn.
@@ -91,7 +89,6 @@ impl Placements {
             chance: Chance::of(seed, "placements"),
             accounts: BTreeMap::new(),
             asked: BTreeMap::new(),
-            early: None,
             busy: BTreeSet::new(),
             due: VecDeque::new(),
             writing: Vec::new(),
@@ -136,10 +133,6 @@ impl World {
         let version = published(document, &replica.state().roster, ESCROW).map_or(0, |decided| decided.version);
         let read = Capacity::of(&format!("w{worker}"), &view.fields, false).ok()?;
         Some((read, version))
-    }
-
-    fn planted(&self, host: usize, mutant: Mutant) -> bool {
-        self.hosts[host].replica().is_some_and(|replica| replica.config().hooks.planted(mutant))
     }
 
     /// What the node knows of its right, as of now.
@@ -257,14 +250,10 @@ impl World {
     fn ask(&mut self, asked: Asked, change: FieldsChange) {
         let (host, life, worker) = asked.place;
         self.note(host, None, What::Write, || format!("asks about {}: {:?}", name(worker), asked.errand));
-        let mut id = None;
-        self.placements.early = Some(Vec::new());
-        self.locally(host, &[name(worker)], |replica, now| id = Some(replica.ask_fields(&name(worker), change, now)));
-        let early = self.placements.early.take().unwrap_or_default();
-        let Some(id) = id else { return };
-        self.trace.step(self.now_us, host, What::Write, id.0);
+        let told = self.ask_at(host, &name(worker), |replica, now| replica.ask_fields(&name(worker), change, now));
+        let Some((id, early)) = told else { return };
         self.placements.asked.insert((host, life, id), asked);
-        if let Some((_, outcome)) = early.into_iter().find(|(told, _)| *told == id) {
+        if let Some(outcome) = early {
             self.placement_told(host, id, &outcome);
         }
     }
@@ -272,10 +261,7 @@ impl World {
     /// A node tells what came of something that it was asked; gives whether that was about a worker.
     pub(super) fn placement_told(&mut self, host: usize, id: AskId, outcome: &Outcome) -> bool {
         let life = self.hosts[host].life;
-        let Some(asked) = self.placements.asked.remove(&(host, life, id)) else {
-            self.placements.early.iter_mut().for_each(|early| early.push((id, outcome.clone())));
-            return false;
-        };
+        let Some(asked) = self.placements.asked.remove(&(host, life, id)) else { return false };
         match outcome {
             Ok(Told::Fields(verdict)) => {
                 let bytes = verdict.guard.fields.get(ESCROW);

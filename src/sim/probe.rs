@@ -100,6 +100,15 @@ probes! {
     Released, "... until it is released";
     Discarded, "... or discarded";
     FencedWriteRefused, "a fenced node refuses a write";
+    VmRuns, "a host runs a VM";
+    VmRenewed, "... and renews its lease";
+    VmStopped, "... and stops it, since the lease ends";
+    VmTakenOver, "... and another takes it over, whose host does not answer";
+    VmWriteRefused, "... and what the first wrote too late is refused";
+    VmMigrated, "a VM goes where its host sends it";
+    Evicted, "a quorum evicts a member that is lost";
+    EvictionRefused, "... and a side without one does not";
+    CameBack, "one that was evicted is there after all, and says so";
     Overruled, "a value that was overruled is in the ledger";
 }
 

@@ -125,6 +125,7 @@ impl World {
         self.decide_at_end();
         self.read_decisions_at_end();
         self.end_all_tasks();
+        self.run_all_vms();
         // What was agreed upon holds, and is on every disk.
         let agreed = self.clocks();
         self.run_until(self.now_us + 1_500_000);
@@ -194,7 +195,8 @@ impl World {
         self.judge(0, verdict);
         self.check_partition();
         for host in &stayers {
-            let histories = [&self.decisions.history, &self.tasks.history];
+            let (vms, evictions) = (&self.vms.history.decisions, &self.evictions.history.decisions);
+            let histories = [&self.decisions.history, &self.tasks.history, vms, evictions];
             let mut published = self.hosts[*host]
                 .replica()
                 .into_iter()

@@ -7,7 +7,8 @@ use serde_json::{Value as Json, json};
 
 use super::chance::Chance;
 use super::oracle::decisions::{Asked, History};
-use super::oracle::tasks::{Resources, check_ends, check_transitions, state};
+use super::oracle::fence::Resources;
+use super::oracle::tasks::{check_ends, check_transitions, state};
 use super::oracle::wrong;
 use super::probe::Probe;
 use super::trace::What;
@@ -57,7 +58,7 @@ impl Tasks {
             claims: BTreeMap::new(),
             asked: BTreeMap::new(),
             requests: 0,
-            resources: Resources::default(),
+            resources: Resources::of("tasks"),
             history: History::default(),
         }
     }
@@ -172,7 +173,7 @@ impl World {
                 let mut checked = self.tasks.history.told(&errand.asked, verdict);
                 checked = checked.and_then(|()| check_transitions(at, &self.tasks.history));
                 checked = checked.and_then(|()| check_ends(at, &self.tasks.history));
-                checked = checked.and_then(|()| self.tasks.resources.held(at, verdict));
+                checked = checked.and_then(|()| self.tasks.resources.held(at, &verdict.guard.lock));
                 self.judge(host, checked);
                 self.learn_of_task(&errand, verdict);
             }

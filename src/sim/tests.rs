@@ -113,6 +113,38 @@ fn the_account_of_a_partition_is_held_to_what_was_planned() {
     }
 }
 
+/// How often a seed of the scenario comes to a finding of this oracle.
+fn found_by(name: &str, seeds: u64, mutant: Mutant, oracle: &str) -> usize {
+    let scenarios = scenarios();
+    let scenario = scenarios.iter().find(|scenario| scenario.name == name).unwrap();
+    let how = How { hooks: HookChoice { mutant: Some(mutant), rare: 0 }, ..How::default() };
+    let findings = (1..=seeds).filter_map(|seed| run(scenario, seed, how).finding);
+    findings.filter(|finding| finding.oracle == oracle).count()
+}
+
+#[test]
+fn a_vm_that_two_hosts_run_at_once_is_found() {
+    for mutant in [Mutant::OwnerGoesOn, Mutant::LeaseNotAwaited] {
+        assert!(found_by("vms-run-once", 8, mutant, "vms") > 0, "{}", mutant.name());
+    }
+}
+
+#[test]
+fn who_is_evicted_was_evicted_by_a_quorum_and_returns_below_the_floor() {
+    let scenarios = scenarios();
+    let scenario = scenarios.iter().find(|scenario| scenario.name == "evicted-returns").unwrap();
+    let (mut refused, mut below) = (0, 0);
+    for seed in 1..=8 {
+        let outcome = run(scenario, seed, How::default());
+        assert_eq!(outcome.finding, None, "seed {seed}");
+        assert!(outcome.probes.count(Probe::Evicted) > 0, "seed {seed}");
+        refused += outcome.probes.count(Probe::EvictionRefused);
+        below += u64::from(outcome.tally.full_paths > 0);
+    }
+    assert!(refused > 0 && below >= 6, "{refused} refused, {below} of 8 below the floor");
+    assert!(found_by("evicted-returns", 8, Mutant::EvictedAlone, "evictions") > 0);
+}
+
 #[test]
 fn a_recording_is_replayed_in_order_from_a_step_that_the_seed_draws() {
     let step = |n: u64| {

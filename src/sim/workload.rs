@@ -62,12 +62,14 @@ pub enum Kind {
     Place,
     /// A replica is fenced, released, or what it wrote later discarded.
     Fence,
+    /// A VM is made, run, written from, stopped or migrated.
+    Vm,
     /// The next step of what was recorded elsewhere, see [`Recording`].
     Trace,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 33] = [
+    pub const ALL: [Kind; 34] = [
         Kind::Set,
         Kind::Incr,
         Kind::Count,
@@ -100,6 +102,7 @@ impl Kind {
         Kind::Task,
         Kind::Place,
         Kind::Fence,
+        Kind::Vm,
         Kind::Trace,
     ];
 
@@ -137,6 +140,7 @@ impl Kind {
             Kind::Task => "task",
             Kind::Place => "place",
             Kind::Fence => "fence",
+            Kind::Vm => "vm",
             Kind::Trace => "trace",
         }
     }
@@ -173,7 +177,7 @@ pub struct Transaction {
     pub increments: Vec<(String, i64)>,
     /// What is written depends on the conflicts that the client's node lists.
     pub deed: Option<Deed>,
-    /// A quorum is asked: about a lock, a field, a task, a worker's capacity, or a replica.
+    /// A quorum is asked: about a lock, a field, a task, a VM, a worker's capacity, or a replica.
     pub asks: Option<Kind>,
 }
 
@@ -344,7 +348,7 @@ impl Workshop {
                 self.step = (self.step + 1) % steps.len();
                 return;
             }
-            Kind::Lock | Kind::Decide | Kind::Task | Kind::Place | Kind::Fence => {
+            Kind::Lock | Kind::Decide | Kind::Task | Kind::Place | Kind::Fence | Kind::Vm => {
                 transaction.asks = Some(kind);
                 return;
             }

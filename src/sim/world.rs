@@ -13,6 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::chance::Chance;
 use super::client::Clients;
 use super::decisions::{Decisions, documents_asked};
+use super::evictions::Evictions;
 use super::fences::Fences;
 use super::figures::Spread;
 use super::host::Host;
@@ -26,8 +27,10 @@ use super::plan::Plan;
 use super::probe::{Probe, Probes};
 use super::tasks::Tasks;
 use super::trace::{Entry, Trace, What};
+use super::vms::Vms;
 use crate::crdt::Resolver;
 use crate::engine::alarm::Alarm;
+use crate::engine::ballot::{AskId, Outcome};
 use crate::engine::keys::Keys;
 use crate::engine::message::Message;
 use crate::engine::own::OwnWrite;
@@ -98,6 +101,11 @@ pub(super) enum Next {
     Discarded {
         host: usize,
     },
+    /// A process does what is due of what it was told.
+    Errand {
+        host: usize,
+        life: u64,
+    },
 }
 
 pub(super) struct Queued {
@@ -149,6 +157,10 @@ pub struct World {
     pub(super) tasks: Tasks,
     pub(super) placements: Placements,
     pub(super) fences: Fences,
+    pub(super) vms: Vms,
+    pub(super) evictions: Evictions,
+    /// What is told while a node is being asked, before it is known under which id.
+    pub(super) early: Option<Vec<(AskId, Outcome)>>,
     /// The first thing that an oracle found.
     pub finding: Option<Finding>,
     pub(super) hooks: HookChoice,
@@ -209,6 +221,9 @@ impl World {
             tasks: Tasks::new(seed),
             placements: Placements::new(seed),
             fences: Fences::new(seed),
+            vms: Vms::new(seed),
+            evictions: Evictions::new(seed),
+            early: None,
             finding: None,
             hooks,
             plan,
@@ -281,6 +296,8 @@ impl World {
             Next::Image { fault } => self.take_image(fault),
             Next::Misdeed { host } => self.misdeed(host),
             Next::Discarded { host } => self.restart_discarded(host),
+            Next::Errand { host, life } if self.hosts[host].life == life => self.tend_host(host),
+            Next::Errand { .. } => {}
         }
     }
 
@@ -301,6 +318,7 @@ impl World {
             }
             if matches!(input, Input::Tick) {
                 self.take_in_released(host);
+                self.come_back(host);
                 self.write_own(host);
             }
             self.handle(host, input);
@@ -396,6 +414,7 @@ impl World {
                 }
                 self.check_conflicts(host, &names);
                 self.check_capacity(host, &names);
+                self.check_departures(host, &names);
             }
             Event::Durable { .. } | Event::Reported { .. } => self.acknowledge(host),
             Event::StorageFailed { .. } => probes.reached(Probe::StorageFailed),
@@ -432,14 +451,7 @@ impl World {
             Event::ConflictTurned(_) => probes.reached(Probe::ConflictTurned),
             Event::ConflictEscalated(_) => probes.reached(Probe::Escalated),
             Event::ConflictEnded(_) => probes.reached(Probe::ConflictEnded),
-            Event::Asked { id, outcome } => {
-                let mut told = self.decision_told(host, id, &outcome);
-                told = told || self.task_told(host, id, &outcome) || self.placement_told(host, id, &outcome);
-                told = told || self.fence_told(host, id, &outcome);
-                if !told {
-                    self.lock_told(host, id, outcome);
-                }
-            }
+            Event::Asked { id, outcome } => self.told(host, id, outcome),
             Event::VotersChanged(voters) => {
                 probes.reached_if(Probe::VotersChanged, voters.next.is_none());
                 let verdict = self.locks.history.voters(&voters);
@@ -448,6 +460,12 @@ impl World {
             Event::RegisterChanged(_) => probes.reached(Probe::LockHandedOn),
             Event::Liveness { .. } | Event::Neighbours | Event::ClusterKnown(_) | Event::Refused { .. } => {}
         }
+    }
+
+    fn check_departures(&mut self, host: usize, names: &[Arc<str>]) {
+        let Some(replica) = self.hosts[host].replica() else { return };
+        let verdict = self.evictions.history.check(replica, names);
+        self.judge(host, verdict);
     }
 
     fn check_conflicts(&mut self, host: usize, names: &[Arc<str>]) {

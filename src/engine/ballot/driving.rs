@@ -72,7 +72,8 @@ impl Replica {
     fn if_expired(&self, name: &str, change: LockChange, now: Now) -> LockChange {
         match change {
             LockChange::Acquire { waiter, waits, .. } => {
-                let expired = self.booth.watch.expired(name, now.mono_us);
+                let at_once = self.config.hooks.planted(Mutant::LeaseNotAwaited);
+                let expired = self.booth.watch.expired(name, if at_once { u64::MAX } else { now.mono_us });
                 LockChange::Acquire { waiter, waits, expired }
             }
             other => other,

@@ -10,6 +10,7 @@
 //! | [`ask`] | what may be asked of a register |
 //! | [`decision`] | a change of decided fields, as programs say it |
 //! | [`lock`], [`fields`], [`guard`] | what one holder has at a time, with a lease and a fencing token; the fields of a document that a quorum decides; both in one register |
+//! | [`lease`] | how long a holder counts itself one |
 //! | [`booth`], [`message`] | what this node knows of all of it, on its disk and not; what nodes say to each other |
 //! | `driving`, [`transfer`] | how a replica asks, answers and tries again; how voters become others |
 //! | [`vote`] | conflicts that voters settle |
@@ -25,6 +26,7 @@ pub mod decision;
 mod driving;
 pub mod fields;
 pub mod guard;
+pub mod lease;
 pub mod lock;
 pub mod message;
 pub mod number;
@@ -43,6 +45,7 @@ pub use booth::{AskError, AskId, BallotTally, Booth, Due, Outcome};
 pub use decision::{Decision, Take, Unfit};
 pub use fields::{FieldValue, Fields, FieldsChange, FieldsOutcome, FieldsVerdict};
 pub use guard::Guard;
+pub use lease::{Duty, Lease};
 pub use lock::Lock;
 pub use message::BallotMessage;
 pub use number::Ballot;

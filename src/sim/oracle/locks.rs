@@ -75,6 +75,11 @@ impl History {
         Ok(())
     }
 
+    /// The voters of this version, and all that came later, as far as nodes took them for the ones that count.
+    pub fn voters_since(&self, version: u64) -> impl Iterator<Item = &Voters> {
+        self.voters.range(version..).map(|(_, voters)| voters)
+    }
+
     /// A node takes these voters for the ones that count.
     pub fn voters(&mut self, voters: &Voters) -> Verdict {
         let known = self.voters.entry(voters.version).or_insert_with(|| voters.clone());

@@ -14,10 +14,12 @@
 //! | an audit is on its disk as it was anchored | [`audit`] |
 //! | one holder for each token, one set of voters for each version, one value for each ballot | [`locks`] |
 //! | what a quorum decides is one history, and what nodes read of it was decided | [`decisions`] |
+//! | one host runs a VM, and it is the one that was decided | [`vms`] |
+//! | nobody is evicted but by a quorum | [`evictions`] |
 //! | tasks go where they may, one worker has each, and none is lost | [`tasks`] |
 //! | every node gives the same account of a partition, and what was planned is in it | [`partitions`] |
 //! | nothing is placed beyond a worker's limits, and what was acknowledged counts | [`capacity`] |
-//! | what lies beyond a fence is taken in only from who had it before it heard of that | [`fences`] |
+//! | what lies beyond a fence is taken in only from who had it before it heard of that | [`replicas`] |
 //! | buffers are bounded | [`bounds`] |
 //! | equal clocks, equal states, equal bytes, within a bounded time | [`agreement`] |
 
@@ -29,14 +31,17 @@ pub mod conflicts;
 pub mod counter;
 pub mod decisions;
 pub mod durability;
-pub mod fences;
+pub mod evictions;
+pub mod fence;
 pub mod ledger;
 pub mod locks;
 pub mod partitions;
 pub mod removal;
+pub mod replicas;
 pub mod session;
 pub mod state;
 pub mod tasks;
+pub mod vms;
 
 use serde::Serialize;
 

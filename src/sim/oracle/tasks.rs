@@ -1,45 +1,12 @@
 //! Tasks go only where they may, one worker at a time has each, and what is made comes to an end.
 
-use std::collections::BTreeMap;
-
 use serde_json::Map;
 
 use super::decisions::History;
 use super::{Verdict, wrong};
 use crate::crdt::Value;
 use crate::domain::tasks::{Task, TaskState};
-use crate::engine::ballot::{Fields, FieldsVerdict};
-
-/// What a task's work writes to: it refuses a token below the highest it has seen.
-#[derive(Debug, Default)]
-pub struct Resources {
-    highest: BTreeMap<String, u64>,
-    /// Who was given a task under which token.
-    holders: BTreeMap<(String, u64), String>,
-}
-
-impl Resources {
-    /// A worker writes; gives whether its token was overtaken.
-    pub fn write(&mut self, task: &str, token: u64) -> bool {
-        let highest = self.highest.entry(task.to_owned()).or_default();
-        let overtaken = token < *highest;
-        *highest = token.max(*highest);
-        overtaken
-    }
-
-    /// A decision says who holds the task.
-    pub fn held(&mut self, task: &str, verdict: &FieldsVerdict) -> Verdict {
-        let lock = &verdict.guard.lock;
-        let Some(held) = &lock.held else { return Ok(()) };
-        let known = self.holders.entry((task.to_owned(), lock.token)).or_insert_with(|| held.holder.clone());
-        match *known == held.holder {
-            true => Ok(()),
-            false => {
-                wrong("tasks", format!("{task} is {}'s and {known}'s under the one token {}", held.holder, lock.token))
-            }
-        }
-    }
-}
+use crate::engine::ballot::Fields;
 
 /// Where a task stands by a decision.
 pub fn state(fields: &Fields) -> TaskState {
