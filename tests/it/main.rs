@@ -32,6 +32,7 @@ mod policies;
 mod program;
 mod refusal;
 mod replay;
+mod replicas;
 mod restored;
 mod session;
 mod surfaces;
