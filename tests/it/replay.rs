@@ -96,6 +96,91 @@ async fn a_small_trace_ends_in_equal_digests_and_its_own_counts_on_three_nodes()
     }
 }
 
+/// 12 hosts of three sizes and 120 tasks, of which 8 are never scheduled and 2 never end.
+fn generate_tight(dir: &Path) -> (PathBuf, PathBuf) {
+    let mut workers = String::from("sn,cpu_milli,memory_mib,gpu,model\n");
+    for n in 0..12 {
+        workers.push_str(&format!("w-{n:02},64000,{},0,\n", [262_144, 131_072, 65_536][n % 3]));
+    }
+    let mut tasks = String::from(
+        "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec,qos,pod_phase,creation_time,deletion_time,scheduled_time\n",
+    );
+    for n in 0..120u64 {
+        let memory =
+            if n % 40 == 17 { 60_000 } else { [4_096, 8_192, 16_384, 6_000, 30_000, 2_048, 12_000][n as usize % 7] };
+        let created = n * 10;
+        let scheduled = if n % 16 == 5 { String::new() } else { (created + n % 5).to_string() };
+        let deleted = if n % 50 == 49 { String::new() } else { (created + 120 + n % 11 * 9).to_string() };
+        tasks.push_str(&format!("t-{n:03},500,{memory},0,0,,LS,Succeeded,{created},{deleted},{scheduled}\n"));
+    }
+    let paths = (dir.join("workers.csv"), dir.join("tasks.csv"));
+    std::fs::write(&paths.0, workers).unwrap();
+    std::fs::write(&paths.1, tasks).unwrap();
+    paths
+}
+
+async fn replay_tight(cluster: &Cluster, trace: (&Path, &Path), every: &str, limit: Duration) -> Value {
+    let (workers, tasks) = (trace.0.display().to_string(), trace.1.display().to_string());
+    let mut args = vec!["replay", "--json", "--tight=105", "--split", every, "--workers", &workers, "--tasks", &tasks];
+    for node in &cluster.nodes {
+        args.extend(["--api", &node.ready.api]);
+    }
+    run(&args, limit).await.json()
+}
+
+/// Looked at once more by other means than the program's own: where every task stands, and that no host holds any.
+async fn all_have_ended(cluster: &Cluster, summary: &Value) {
+    cluster.agree().await;
+    for node in &cluster.nodes {
+        let tasks = node.http.list("tasks").await;
+        let state = |state: &str| json!(tasks.iter().filter(|(_, fields)| fields["state"] == state).count());
+        assert_eq!(
+            [json!(tasks.len()), state("done"), state("cancelled")],
+            ["tasks", "done", "cancelled"].map(|key| summary[key].clone())
+        );
+        let hosts = node.http.get("/v1/capacity").await.json()["items"].as_array().unwrap().clone();
+        assert_eq!(hosts.len(), summary["hosts"].as_array().unwrap().len());
+        assert!(hosts.iter().all(|host| host["placements"] == json!([]) && host["void"] == json!([])), "{hosts:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_trace_with_hardly_any_memory_runs_each_task_once_while_the_nodes_are_cut() {
+    let cluster = Cluster::start(5).await;
+    let (workers, tasks) = generate_tight(cluster.dir());
+    let summary = replay_tight(&cluster, (&workers, &tasks), "60", Duration::from_secs(120)).await;
+    let counts = &summary["counts"];
+    assert_eq!(
+        (&summary["tasks"], &summary["done"], &summary["cancelled"]),
+        (&json!(120), &json!(112), &json!(8)),
+        "{summary}"
+    );
+    assert_eq!((&summary["wrong"], &counts["cuts"]), (&json!(0), &json!(3)), "{summary}");
+    // It was tight, there were two sides, and somebody came back too late.
+    let share = summary["peak_share"].as_f64().unwrap();
+    assert!(share > 0.8 && share <= 1.0, "{summary}");
+    assert!(number(&counts["no_room"]) > 0 && number(&counts["claims_without_quorum"]) > 0, "{summary}");
+    assert!(number(&counts["stood_still"]) > 0, "{summary}");
+    assert_eq!(counts["late_writes_refused"], counts["stood_still"], "{summary}");
+    assert_eq!(counts["late_words_refused"], counts["stood_still"], "{summary}");
+    all_have_ended(&cluster, &summary).await;
+}
+
+#[tokio::test]
+async fn the_openb_trace_fits_hosts_with_hardly_enough_memory() {
+    let Some(dir) = std::env::var_os("FOLKMOOT_TRACES").map(PathBuf::from) else {
+        eprintln!("skipped: FOLKMOOT_TRACES does not name the folder of the openb traces");
+        return;
+    };
+    let cluster = Cluster::start(5).await;
+    let (workers, tasks) = (dir.join("openb_nodes.csv"), dir.join("openb_pods.csv"));
+    let summary = replay_tight(&cluster, (&workers, &tasks), "700", Duration::from_secs(1_800)).await;
+    eprintln!("{summary}");
+    assert_eq!([&summary["tasks"], &summary["cancelled"], &summary["wrong"]], [&json!(8_152), &json!(897), &json!(0)]);
+    assert!(number(&summary["counts"]["cuts"]) >= 10, "{summary}");
+    all_have_ended(&cluster, &summary).await;
+}
+
 fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or(0)
 }

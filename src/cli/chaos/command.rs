@@ -19,8 +19,8 @@ use crate::cli::chaos::report::Report;
 use crate::cli::chaos::stage::Stage;
 use crate::cli::chaos::timeline::{Act, Timeline};
 use crate::cli::chaos::verdict::{self, Verdict};
-use crate::cli::chaos::voters;
-use crate::cli::client::{Body, Terms};
+use crate::cli::chaos::voters::wait_for_voters;
+use crate::cli::client::{Body, Client, Terms};
 use crate::cli::cluster::directory;
 use crate::cli::exit::Error;
 use crate::cli::output::Output;
@@ -171,7 +171,8 @@ async fn run(
     put_schema(&stage).await?;
     let decides = |kind: Kind| plan.scenario.workload.mix.contains_key(kind.name());
     if decides(Kind::Lock) || decides(Kind::Decide) || plan.scenario.contest.is_some() {
-        voters::wait(&stage, nodes).await?;
+        let clients: Vec<&Client> = stage.running().map(|(_, process)| &process.client).collect();
+        wait_for_voters(&clients, nodes).await?;
     }
     let mut contest = match &plan.scenario.contest {
         Some(settings) => Some(Contest::open(settings, plan, &stage, &dir).await?),

@@ -37,4 +37,6 @@ mod wire;
 mod worker;
 
 pub use command::{ChaosArgs, chaos};
+pub use fence::{Fence, Said, Word};
+pub use voters::wait_for_voters;
 pub use worker::{WorkerArgs, worker};

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use crate::cli::chaos::stage::Stage;
+use crate::cli::client::Client;
 use crate::cli::exit::Error;
 
 /// Clusters have at most so many voters.
@@ -23,14 +23,14 @@ struct Voters {
 }
 
 /// Until as many decide as a cluster of this size has voters: with fewer, the smaller side might have the majority.
-pub async fn wait(stage: &Stage, nodes: usize) -> Result<(), Error> {
+pub async fn wait_for_voters(clients: &[&Client], nodes: usize) -> Result<(), Error> {
     let nodes = nodes.min(VOTERS_MAX);
     let expected = nodes - usize::from(nodes.is_multiple_of(2));
     let deadline = Instant::now() + READY_WITHIN;
     loop {
         let mut ready = true;
-        for (_, process) in stage.running() {
-            let known = process.client.read::<Voters>("/v1/voters").await;
+        for client in clients {
+            let known = client.read::<Voters>("/v1/voters").await;
             ready &= known.is_ok_and(|known| known.voters.len() == expected && !known.changing && known.quorum);
         }
         if ready {

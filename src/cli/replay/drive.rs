@@ -22,6 +22,7 @@ use crate::cli::replay::mapping::Mapping;
 use crate::cli::replay::plan::{Counts, Plan};
 use crate::cli::replay::recording::recording;
 use crate::cli::replay::split::replay_split;
+use crate::cli::replay::tight::{Tight, replay_tight};
 use crate::cli::replay::trace;
 use crate::cli::replay::verdict::Held;
 use crate::cli::replay::write::{Target, Write};
@@ -41,12 +42,24 @@ use crate::sim::workload::Recording;
 ///
 /// At the end all nodes must hold equal digests, and what each holds is counted and compared with the trace; exit code
 /// 1 if they differ.
+///
+/// With --tight the tasks are work instead, for hosts that have hardly enough memory. As few hosts of the trace as --hosts
+/// says, one of each size, the largest first, keep their memory times one factor, such that together they have PERCENT of
+/// the most that the trace's tasks ever held at once (from scheduled to deleted); fewer, where else the largest task would
+/// fit none. Only memory counts. Each task goes into a queue and is claimed by a worker of a host, takes room there under a
+/// right of the worker's node, writes to a fence under its token, and ends in the order in which the trace ends it: its
+/// times are an order, not durations. Refused room, a task is given back and tried again where it fits best; then its worker keeps
+/// it until there is room. Every fortieth worker stands still for longer than its lease, and comes back when another has
+/// its task. Every other so many events the nodes are cut in two. At the end every task stands at every node as it was
+/// told, no host ever held more than its memory and none holds anything, nothing late was let through, and the digests are
+/// equal; else exit code 1. The nodes run with --chaos, and have never seen the trace.
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = "\
 Examples:
   folkmoot replay --workers openb_nodes.csv --tasks openb_pods.csv
   folkmoot replay --workers w.csv --tasks t.csv --map columns.toml \\
                   --api 127.0.0.1:7200 --api 127.0.0.1:7202 --api 127.0.0.1:7204
+  folkmoot replay --workers w.csv --tasks t.csv --tight=105 --hosts 5 --split 700 --api … --api … --api …
 
 The built-in columns are those of the openb traces. A --map file names others; gpus, gpu_milli,
 gpu_model, qos and phase may be left out:
@@ -74,7 +87,18 @@ pub struct ReplayArgs {
     /// the nodes must run with --chaos
     #[arg(long, value_name = "N")]
     split: Option<usize>,
+    /// Replay the tasks as work of a queue, on a few hosts that together have PERCENT of the most memory that the trace's
+    /// tasks ever held at once [default: 105]; cut and healed every so many events as with --split [default: 700]
+    #[arg(long, value_name = "PERCENT", num_args = 0..=1, require_equals = true, default_missing_value = "105",
+          value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    tight: Option<u64>,
+    /// With --tight: at most so many hosts of the trace
+    #[arg(long, value_name = "N", default_value_t = 5, requires = "tight", value_parser = clap::value_parser!(u8).range(1..=64))]
+    hosts: u8,
 }
+
+/// Events between a cut and a healing, when nothing else is said.
+const TIGHT_EVERY: usize = 700;
 
 /// Where a trace is read from.
 #[derive(Debug, Clone, Args)]
@@ -99,6 +123,10 @@ pub async fn replay(args: ReplayArgs, output: Output) -> Result<(), Error> {
     let plan = Arc::new(args.files.plan()?);
     // Before anything is written, see that all nodes are there.
     read_all(&clients).await?;
+    if let Some(percent) = args.tight {
+        let tight = Tight { percent, hosts: usize::from(args.hosts), every: args.split.unwrap_or(TIGHT_EVERY) };
+        return replay_tight(&plan, &clients, tight, output).await;
+    }
     if let Some(every) = args.split {
         return replay_split(&plan, &clients, every, output).await;
     }

@@ -66,7 +66,8 @@ pub async fn replay_split(plan: &Plan, clients: &[Client], every: usize, output:
     output.either(&summary, || told.words(start.elapsed()))
 }
 
-async fn cut_in_two(clients: &[Client], ids: &[String]) -> Result<(), Error> {
+/// The first half from the second, in this order.
+pub(super) async fn cut_in_two(clients: &[Client], ids: &[String]) -> Result<(), Error> {
     let (left, right) = ids.split_at(ids.len() / 2);
     let block = |index: usize| {
         let others = if index < left.len() { right } else { left };
@@ -75,7 +76,7 @@ async fn cut_in_two(clients: &[Client], ids: &[String]) -> Result<(), Error> {
     try_join_all((0..clients.len()).map(block)).await.map(drop)
 }
 
-async fn heal(clients: &[Client]) -> Result<(), Error> {
+pub(super) async fn heal(clients: &[Client]) -> Result<(), Error> {
     try_join_all(clients.iter().map(|client| client.delete(CHAOS))).await.map(drop)
 }
 
@@ -144,13 +145,13 @@ async fn conflicts(client: &Client) -> Result<Vec<Value>, Error> {
     }
 }
 
-impl Told {
-    fn percentile(values: &[u64], share: f64) -> u64 {
-        let mut sorted = values.to_vec();
-        sorted.sort_unstable();
-        sorted.get(((sorted.len() as f64 * share) as usize).min(sorted.len().saturating_sub(1))).copied().unwrap_or(0)
-    }
+pub(super) fn percentile(values: &[u64], share: f64) -> u64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable();
+    sorted.get(((sorted.len() as f64 * share) as usize).min(sorted.len().saturating_sub(1))).copied().unwrap_or(0)
+}
 
+impl Told {
     fn summary(&self, plan: &Plan, took: Duration) -> Value {
         let conflicts: Vec<Value> = self
             .conflicts
@@ -161,8 +162,8 @@ impl Told {
             .collect();
         json!({
             "events": plan.events.len(), "writes": self.writes, "cuts": self.cuts, "seconds": took.as_secs_f64(),
-            "batch_us": {"p50": Self::percentile(&self.batch_us, 0.5), "p99": Self::percentile(&self.batch_us, 0.99)},
-            "equal_ms": {"p50": Self::percentile(&self.equal_ms, 0.5), "max": self.equal_ms.iter().max()},
+            "batch_us": {"p50": percentile(&self.batch_us, 0.5), "p99": percentile(&self.batch_us, 0.99)},
+            "equal_ms": {"p50": percentile(&self.equal_ms, 0.5), "max": self.equal_ms.iter().max()},
             "conflicts": conflicts, "waiting": self.waiting,
         })
     }
@@ -173,9 +174,9 @@ impl Told {
             self.writes,
             self.cuts,
             took.as_secs_f64(),
-            Self::percentile(&self.batch_us, 0.5),
-            Self::percentile(&self.batch_us, 0.99),
-            Self::percentile(&self.equal_ms, 0.5),
+            percentile(&self.batch_us, 0.5),
+            percentile(&self.batch_us, 0.99),
+            percentile(&self.equal_ms, 0.5),
             self.equal_ms.iter().max().unwrap_or(&0),
         )];
         for ((class, place, resolver, status), ids) in &self.conflicts {
