@@ -69,17 +69,9 @@ pub(super) fn open(dir: &Path, kind: StoreKind, node: &NodeId, can_rebuild: bool
     let mut trees = Vec::new();
     let [meta, outbox, audit] =
         [Tree::Meta, Tree::Outbox, Tree::Audit].map(|tree| salvage(&set_aside, kind, tree, &mut trees));
-    let mut kept = WriteBatch::default();
-    audit.into_iter().for_each(|(key, row)| kept.put(Tree::Audit, key, row));
-    if discarded {
-        // Nothing is wrong with this disk: what was promised and accepted on it goes on to bind.
-        let ballots = salvage(&set_aside, kind, Tree::Ballots, &mut trees);
-        let whole = trees.last().is_some_and(|read| read.whole);
-        ballots.into_iter().filter(|_| whole).for_each(|(key, row)| kept.put(Tree::Ballots, key, row));
-    }
     let name = set_aside.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let loss = Loss { reason: reason.clone(), set_aside: name, trees };
-    match open_with(dir, kind, &kept) {
+    match open_with_audit(dir, kind, audit) {
         Ok((store, mut loaded)) => {
             // The node is a member, not a newcomer, if that can still be read.
             let cluster = meta.iter().find(|(key, _)| key == b"cluster");
@@ -95,12 +87,17 @@ pub(super) fn open(dir: &Path, kind: StoreKind, node: &NodeId, can_rebuild: bool
     }
 }
 
-/// A new store that begins with what is kept of the one before. Of an audit that is what can still be read: a chain with a
-/// hole says more than none.
-fn open_with(dir: &Path, kind: StoreKind, kept: &WriteBatch) -> Result<(Box<dyn Store>, Loaded), Trouble> {
+/// A new store that begins with what can still be read of the audit: a chain with a hole says more than none.
+fn open_with_audit(
+    dir: &Path,
+    kind: StoreKind,
+    audit: Vec<(Vec<u8>, Vec<u8>)>,
+) -> Result<(Box<dyn Store>, Loaded), Trouble> {
     let (mut store, _) = open_and_load(dir, kind)?;
+    let mut rows = WriteBatch::default();
+    audit.into_iter().for_each(|(key, row)| rows.put(Tree::Audit, key, row));
     store
-        .apply(kept, Durability::Durable)
+        .apply(&rows, Durability::Durable)
         .map_err(|error| Trouble::Fatal(RunError::Failed(format!("the audit could not be kept: {error}"))))?;
     let loaded = load(&*store)?;
     Ok((store, loaded))

@@ -182,20 +182,6 @@ impl Disk {
 
     /// Sets the damaged rows aside and keeps what can still be read of the own batches: what a node starts with then.
     pub fn quarantine(&mut self) -> Loaded {
-        self.begin_anew(&[Tree::Audit])
-    }
-
-    /// Sets a store aside with which nothing is wrong, but that a quorum discarded what the node wrote into it. What was
-    /// promised and accepted on this disk goes on to bind; the own batches are not offered again.
-    pub fn discard(&mut self) -> Loaded {
-        let medium = self.medium;
-        let mut loaded = self.begin_anew(&[Tree::Audit, Tree::Ballots]);
-        self.medium = medium;
-        loaded.salvaged.clear();
-        loaded
-    }
-
-    fn begin_anew(&mut self, kept: &[Tree]) -> Loaded {
         let readable = |tree: Tree| -> Vec<(Vec<u8>, Vec<u8>)> {
             let rows = self.image.rows.range((tree, Vec::new())..).take_while(|(place, _)| place.0 == tree);
             rows.filter(|(place, row)| checksum(place, &row.bytes) == row.checksum)
@@ -205,15 +191,14 @@ impl Disk {
         let (meta, outbox) = (readable(Tree::Meta), readable(Tree::Outbox));
         let cluster = meta.iter().find(|(key, _)| key == b"cluster").and_then(|(_, id)| id.as_slice().try_into().ok());
         let salvaged = salvage_outbox(&meta, outbox);
-        let kept: Vec<(Tree, Vec<u8>, Vec<u8>)> =
-            kept.iter().flat_map(|tree| readable(*tree).into_iter().map(|(key, bytes)| (*tree, key, bytes))).collect();
+        let audit = readable(Tree::Audit);
         self.wipe();
         // What can still be read of the audit stays: a chain with a hole says more than none.
         let mut loader = Loader::default();
-        for (tree, key, bytes) in kept {
-            // Rows of these trees are taken as they are.
-            let _ = loader.row(tree, &key, &bytes);
-            let place = (tree, key);
+        for (key, bytes) in audit {
+            // An audit row is taken as it is.
+            let _ = loader.row(Tree::Audit, &key, &bytes);
+            let place = (Tree::Audit, key);
             self.image.rows.insert(place.clone(), Row { checksum: checksum(&place, &bytes), bytes: bytes.into() });
         }
         let mut loaded = loader.finish().unwrap_or_default();

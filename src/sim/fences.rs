@@ -17,10 +17,12 @@ use crate::engine::ballot::lock::RequestId;
 use crate::engine::ballot::{AskError, AskId, FieldsChange, FieldsOutcome, Outcome, Told};
 use crate::engine::fence::{FIELD, Fence, FenceState};
 
-/// Of a run: whose writes are discarded begins anew.
-const DISCARDS_MAX: u32 = 2;
-/// A node whose writes were discarded is started anew so long after, µs.
-const RESTART_US: u64 = 300_000;
+/// Of a run: whose writes are discarded begins anew, and is no voter for a while.
+const DISCARDS_MAX: u32 = 1;
+/// ... where there are so many that the others are a majority.
+const VOTERS_MIN: usize = 3;
+/// A node that hears that its writes were discarded is started anew so long after, µs: by then its disk knows it, too.
+pub(super) const RESTART_US: u64 = 300_000;
 /// How long somebody waits at the end before it asks again, µs.
 const PATIENCE_US: u64 = 500_000;
 
@@ -52,7 +54,7 @@ impl World {
     /// Somebody at `home` fences another node's replica, or decides what becomes of one that is fenced.
     pub(super) fn fencer_acts(&mut self, home: usize, transaction: &mut Transaction) {
         if let Some(known) = self.fences_known(home).into_iter().find(|fence| fence.state == FenceState::Fenced) {
-            let discards = self.fences.discards < DISCARDS_MAX && self.fences.chance.happens(0.5);
+            let discards = self.fences.chance.happens(0.5) && self.may_discard(home);
             let state = if discards { FenceState::Discarded } else { FenceState::Released };
             return self.have_fenced(home, Some(known), state);
         }
@@ -80,6 +82,12 @@ impl World {
             self.follow_fenced(&replica);
             self.ask_fence(home, before.as_ref(), next);
         }
+    }
+
+    fn may_discard(&self, home: usize) -> bool {
+        let voters = self.hosts[home].replica().and_then(|replica| replica.ballots().voters());
+        let enough = voters.is_some_and(|voters| voters.next.is_none() && voters.set.len() >= VOTERS_MIN);
+        enough && self.fences.discards < DISCARDS_MAX
     }
 
     fn follow_fenced(&mut self, replica: &ReplicaId) {
@@ -140,7 +148,7 @@ impl World {
         };
         if is_discarded(self) {
             self.stop(host, false);
-            self.after(RESTART_US, Next::Start { host });
+            self.after(0, Next::Start { host });
         }
     }
 
@@ -153,6 +161,11 @@ impl World {
     /// Once everything is healed: whoever asks what is decided has it written down for all, and no fence is left standing.
     pub(super) fn lift_fences(&mut self, deadline_us: u64) {
         let mut turn = 0;
+        // What was asked last may yet be decided.
+        while self.now_us < deadline_us && self.awaits_a_fence() {
+            self.run_until((self.now_us + PATIENCE_US).min(deadline_us));
+        }
+        self.fences.decided.clear();
         for replica in self.fences.reach.replicas() {
             loop {
                 let decided = self.fences.decided.get(&replica).cloned();
@@ -175,6 +188,11 @@ impl World {
                 self.run_until((self.now_us + PATIENCE_US).min(deadline_us));
             }
         }
+    }
+
+    fn awaits_a_fence(&self) -> bool {
+        let is_there = |(host, life, _): &(usize, u64, AskId)| self.hosts[*host].life == *life;
+        self.finding.is_none() && self.fences.asked.keys().any(is_there)
     }
 
     fn can_write_down(&self, home: usize, replica: &ReplicaId) -> bool {

@@ -39,8 +39,9 @@ impl World {
                 None => loaded,
                 Some(reason) => {
                     self.note(host, None, What::Disk, || format!("set aside: {reason}"));
-                    let loaded = self.hosts[host].disk.discard();
-                    self.begin_anew(host, loaded)
+                    let mut loaded = self.set_aside(host);
+                    loaded.salvaged.clear();
+                    loaded
                 }
             },
             Err(damage) => {
@@ -141,11 +142,7 @@ impl World {
     }
 
     fn set_aside(&mut self, host: usize) -> Loaded {
-        let loaded = self.hosts[host].disk.quarantine();
-        self.begin_anew(host, loaded)
-    }
-
-    fn begin_anew(&mut self, host: usize, mut loaded: Loaded) -> Loaded {
+        let mut loaded = self.hosts[host].disk.quarantine();
         self.hosts[host].was_rebuilt = true;
         self.tally.rebuilt += 1;
         self.probes.reached(Probe::Rebuilt);

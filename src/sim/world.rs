@@ -14,7 +14,7 @@ use super::chance::Chance;
 use super::client::Clients;
 use super::decisions::{Decisions, documents_asked};
 use super::evictions::Evictions;
-use super::fences::Fences;
+use super::fences::{Fences, RESTART_US};
 use super::figures::Spread;
 use super::host::Host;
 use super::locks::Locks;
@@ -437,7 +437,7 @@ impl World {
                 let discarded = matches!(alarm, Alarm::Discarded { .. });
                 self.on_alarm(host, alarm);
                 if discarded {
-                    self.after(0, Next::Discarded { host });
+                    self.after(RESTART_US, Next::Discarded { host });
                 }
             }
             Event::ConflictDetected(conflict) => {
