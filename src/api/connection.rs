@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep};
 const CONNECTIONS_MAX: usize = 1024;
 /// Longer than any request may take and than a watch stays silent, so it only ends connections nobody uses and
 /// clients that stopped reading.
-const IDLE_MAX: Duration = Duration::from_secs(20);
+const IDLE_MAX: Duration = Duration::from_secs(40);
 
 /// After the last answer, what a client still sends is read for so long, and thrown away: closing over unread bytes resets
 /// the connection, and the client may lose the answer that says why. As much as a body that is too large gets before.

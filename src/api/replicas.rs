@@ -125,6 +125,7 @@ pub(super) fn schemas() -> Value {
             "node": text, "name": { "type": "string", "description": "Of the member; empty if it is none." },
             "seq": { "type": "integer", "description": "The last of its ops that this node took in." },
             "fence": fence,
+            "told": { "type": "integer", "description": "While it is fenced: the last of its ops that its node told to have." },
             "aside": { "type": "object", "description": "What is kept aside of it here.", "properties": {
                 "batches": integer, "bytes": integer,
                 "dropped": { "type": "integer", "description": "Batches that there was no room for since the start." },
@@ -164,17 +165,17 @@ async fn read(ask: Ask) -> Outcome {
 }
 
 async fn fence(ask: Ask) -> Outcome {
-    let NewFence { seq, reason } = ask.json()?;
+    let NewFence { seq, reason } = ask.received()?.json_or_default()?;
     decide(ask, FenceState::Fenced, seq, reason).await
 }
 
 async fn release(ask: Ask) -> Outcome {
-    let Reason { reason } = ask.json()?;
+    let Reason { reason } = ask.received()?.json_or_default()?;
     decide(ask, FenceState::Released, None, reason).await
 }
 
 async fn discard(ask: Ask) -> Outcome {
-    let Reason { reason } = ask.json()?;
+    let Reason { reason } = ask.received()?.json_or_default()?;
     decide(ask, FenceState::Discarded, None, reason).await
 }
 
@@ -229,6 +230,7 @@ mod tests {
             let refused = server.json("POST", &format!("/v1/replicas/{id}/{verb}"), body).await;
             assert!(refused.problem("wrong-state").contains("Ask another node"), "{verb}");
         }
+        server.ask("POST", &format!("/v1/replicas/{id}/fence"), &[], b"").await.problem("wrong-state");
         server.json("POST", &format!("/v1/replicas/{id}/fence"), json!({ "seqs": 1 })).await.problem("bad-json");
         let long = json!({ "reason": "x".repeat(REASON_BYTES_MAX + 1) });
         server.json("POST", &format!("/v1/replicas/{id}/fence"), long).await.problem("bad-fence");

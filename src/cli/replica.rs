@@ -99,12 +99,10 @@ pub async fn replica(args: ReplicaArgs, output: Output) -> Result<(), Error> {
         }
         ReplicaCommand::Discard { id, yes: false, api, .. } => {
             let replica = read(&api.client()?, &id).await?;
-            let aside = batches(&replica["aside"]["batches"]);
             output.say(format!(
-                "{} of {} would end at its fence for good: {aside} kept aside here would be gone, and its node would begin \
-                 anew with what the others have. Add --yes to do it",
-                text(&replica["id"]),
-                called(&replica)
+                "{}\nIt would end there for good: what is kept aside would be gone, and so would what only its node has; that \
+                 begins anew with what the others have. Add --yes to do it",
+                told(&replica)
             ));
             Ok(())
         }
@@ -160,6 +158,14 @@ fn told(replica: &Value) -> String {
     }
     if let Some(reason) = replica["fence"]["reason"].as_str().filter(|reason| !reason.is_empty()) {
         said.push_str(&format!(": {reason}"));
+    }
+    let (here, told) = (replica["seq"].as_u64().unwrap_or_default(), replica["told"].as_u64().unwrap_or_default());
+    if told > here {
+        said.push_str(&format!("\nits node has {} ops more", told - here));
+    }
+    if let Some(stay) = replica["fence"]["seq"].as_u64().and_then(|seq| here.checked_sub(seq)).filter(|stay| *stay > 0)
+    {
+        said.push_str(&format!("\n{stay} ops after the fence were taken in before it, and stay"));
     }
     if aside["batches"] != 0 {
         said.push_str(&format!("\n{} kept aside here, {} bytes", batches(&aside["batches"]), aside["bytes"]));

@@ -243,9 +243,9 @@ impl Vm {
     }
 
     /// Whoever has it under this token has it no more, and another may.
-    pub fn free(token: u64) -> Decision {
-        let set = vec![("host".to_owned(), None)];
-        Decision { token: Some(token), set, release: true, ..Decision::default() }
+    pub fn free(worker: &str, token: u64) -> Decision {
+        let (tests, set) = (vec![("host".to_owned(), Some(worker.into()))], vec![("host".to_owned(), None)]);
+        Decision { token: Some(token), tests, set, release: true, ..Decision::default() }
     }
 }
 

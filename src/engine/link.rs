@@ -173,7 +173,7 @@ impl Replica {
             self.check_own_replica(peer, *slot, *seq, now);
         }
         let report: Vec<(Slot, u64)> =
-            report.iter().map(|(slot, seq)| (*slot, self.within_fence(*slot, *seq))).collect();
+            report.iter().map(|(slot, seq)| (*slot, self.within_fence(&peer, *slot, *seq))).collect();
         let clock = &self.state.clock;
         let Some(record) = self.peers.get_mut(&peer) else { return };
         report.iter().for_each(|(slot, seq)| record.durable.raise(*slot, *seq));

@@ -343,6 +343,7 @@ impl Replica {
         if !self.config.hooks.planted(Mutant::FloorStays) {
             self.state.raise_floor(&start.floor);
         }
+        self.forget_taken_aside();
         self.persistence.touch();
         self.met = true;
         self.offer_salvaged(now);

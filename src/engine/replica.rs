@@ -350,6 +350,11 @@ impl Replica {
         self.emit(Event::Alarm(alarm));
     }
 
+    /// What was found is over.
+    pub(super) fn lift_alarms(&mut self, over: impl Fn(&Alarm) -> bool) {
+        self.alarms.retain(|(_, alarm)| !over(alarm));
+    }
+
     /// The same alarm but for its figures is raised once.
     pub(super) fn has_alarm(&self, same: impl Fn(&Alarm) -> bool) -> bool {
         self.alarms.iter().any(|(_, alarm)| same(alarm))

@@ -70,6 +70,10 @@ fn page_key(name: &str, page: u32) -> Vec<u8> {
     key
 }
 
+/// The key in `meta` of the cluster that a store is of, and the length of its id.
+pub const CLUSTER: &[u8] = b"cluster";
+pub const CLUSTER_LEN: usize = 16;
+
 fn replica_key(slot: Slot) -> Vec<u8> {
     [b"replica/".as_slice(), &slot.0.to_be_bytes()].concat()
 }
@@ -181,7 +185,7 @@ impl State {
             rows.put(Tree::Meta, b"floor".as_slice(), writer.bytes);
         }
         if let Some(ClusterId(id)) = cluster.filter(|_| std::mem::take(&mut self.dirty.cluster)) {
-            rows.put(Tree::Meta, b"cluster".as_slice(), id);
+            rows.put(Tree::Meta, CLUSTER, id);
         }
         if !rows.is_empty() {
             rows.put(Tree::Meta, b"digest".as_slice(), self.digest_row());
@@ -316,7 +320,7 @@ impl Loader {
     fn meta(&mut self, key: &[u8], value: &[u8]) -> Result<(), DecodeError> {
         let mut reader = Reader::new(value);
         match key {
-            b"cluster" => self.cluster = Some(ClusterId(reader.array()?)),
+            CLUSTER => self.cluster = Some(ClusterId(reader.array()?)),
             b"digest" => self.digest = Some(reader.raw(value.len())?.to_vec()),
             b"floor" => {
                 let mut floor = Clock::new();

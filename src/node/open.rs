@@ -4,10 +4,10 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use super::settings::RunError;
-use crate::clock::{ClusterId, NodeId};
+use crate::clock::NodeId;
 use crate::engine::audit::{Loss, ReadBack};
 use crate::engine::persist::{Tree, WriteBatch};
-use crate::engine::rows::salvage_outbox;
+use crate::engine::rows::{CLUSTER, CLUSTER_LEN, salvage_outbox};
 use crate::engine::{LoadError, Loaded, Loader};
 use crate::store::{self, Durability, OpenError, Salvaged, Store, StoreError, StoreKind};
 
@@ -65,17 +65,20 @@ pub(super) fn open(dir: &Path, kind: StoreKind, node: &NodeId, can_rebuild: bool
         ))
     };
     let set_aside = store::quarantine(dir, &reason).map_err(|error| failed(&error))?;
-    tracing::error!(reason, set_aside = %set_aside.display(), "the store is set aside, rebuilding from peers");
+    let what = if discarded { "the store holds what was discarded" } else { "the store is damaged" };
+    tracing::error!(reason, set_aside = %set_aside.display(), "{what}: set aside, rebuilding from peers");
     let mut trees = Vec::new();
     let [meta, outbox, audit] =
         [Tree::Meta, Tree::Outbox, Tree::Audit].map(|tree| salvage(&set_aside, kind, tree, &mut trees));
     let name = set_aside.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let loss = Loss { reason: reason.clone(), set_aside: name, trees };
-    match open_with_audit(dir, kind, audit) {
+    let mut kept = WriteBatch::default();
+    audit.into_iter().for_each(|(key, row)| kept.put(Tree::Audit, key, row));
+    // The node is a member, not a newcomer, if that can still be read.
+    let cluster = meta.iter().find(|(key, id)| key == CLUSTER && id.len() == CLUSTER_LEN);
+    cluster.into_iter().for_each(|(key, id)| kept.put(Tree::Meta, key.clone(), id.clone()));
+    match open_with(dir, kind, &kept) {
         Ok((store, mut loaded)) => {
-            // The node is a member, not a newcomer, if that can still be read.
-            let cluster = meta.iter().find(|(key, _)| key == b"cluster");
-            loaded.cluster = cluster.and_then(|(_, id)| id.as_slice().try_into().ok()).map(ClusterId);
             // What was discarded is not offered again.
             loaded.salvaged = if discarded { Vec::new() } else { salvage_outbox(&meta, outbox) };
             loaded.loss = Some(loss);
@@ -87,18 +90,13 @@ pub(super) fn open(dir: &Path, kind: StoreKind, node: &NodeId, can_rebuild: bool
     }
 }
 
-/// A new store that begins with what can still be read of the audit: a chain with a hole says more than none.
-fn open_with_audit(
-    dir: &Path,
-    kind: StoreKind,
-    audit: Vec<(Vec<u8>, Vec<u8>)>,
-) -> Result<(Box<dyn Store>, Loaded), Trouble> {
+/// A new store that begins with what is kept of the one before: of which cluster it is, and what can still be read of the
+/// audit. A chain with a hole says more than none.
+fn open_with(dir: &Path, kind: StoreKind, kept: &WriteBatch) -> Result<(Box<dyn Store>, Loaded), Trouble> {
     let (mut store, _) = open_and_load(dir, kind)?;
-    let mut rows = WriteBatch::default();
-    audit.into_iter().for_each(|(key, row)| rows.put(Tree::Audit, key, row));
     store
-        .apply(&rows, Durability::Durable)
-        .map_err(|error| Trouble::Fatal(RunError::Failed(format!("the audit could not be kept: {error}"))))?;
+        .apply(kept, Durability::Durable)
+        .map_err(|error| Trouble::Fatal(RunError::Failed(format!("the new store does not take it: {error}"))))?;
     let loaded = load(&*store)?;
     Ok((store, loaded))
 }

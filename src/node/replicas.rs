@@ -31,6 +31,9 @@ pub struct ReplicaStatus {
     pub seq: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fence: Option<Fence>,
+    /// While it is fenced: the last of its ops that its node told this one to have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub told: Option<u64>,
     pub aside: Kept,
 }
 
@@ -59,7 +62,7 @@ pub enum FenceError {
 fn not_from(now: Option<FenceState>, next: FenceState) -> &'static str {
     match (now, next) {
         (Some(FenceState::Discarded), _) => "what this replica wrote later was discarded, for good",
-        (Some(FenceState::Fenced), _) => "this replica is fenced already",
+        (Some(FenceState::Fenced), _) => "this replica is fenced already: release it first, to fence it at another seq",
         (_, FenceState::Fenced) => "this replica cannot be fenced",
         _ => "this replica is not fenced",
     }
@@ -120,6 +123,7 @@ impl Replicas {
             name: replica.members().get(&standing.replica.node).map(|member| member.name.clone()).unwrap_or_default(),
             seq: standing.seq,
             fence: standing.fence,
+            told: standing.told,
             aside: standing.aside,
         };
         let mut all: Vec<ReplicaStatus> = replica.replicas().map(shown).collect();

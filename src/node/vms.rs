@@ -173,9 +173,9 @@ impl Vms {
         let vm = self.get(id)?;
         self.edit(id, stopped(&vm, worker)).await?;
         self.leave_room(id, worker).await;
-        match self.node.decide(&address(id)?, &Vm::free(token)).await {
+        match self.node.decide(&address(id)?, &Vm::free(worker, token)).await {
             Ok(_) => Ok(VmStop { unreleased: None }),
-            Err(error @ (DecideError::Ask(_) | DecideError::NotHolder { .. })) => {
+            Err(error @ (DecideError::Ask(_) | DecideError::NotHolder { .. } | DecideError::Differs { .. })) => {
                 Ok(VmStop { unreleased: Some(error) })
             }
             Err(error) => Err(error.into()),

@@ -21,6 +21,8 @@ use crate::engine::fence::{FIELD, Fence, FenceState};
 const DISCARDS_MAX: u32 = 1;
 /// ... where there are so many that the others are a majority.
 const VOTERS_MIN: usize = 3;
+/// The first hosts are left out: where everybody is fenced, nobody can write down that somebody is released.
+const NEVER_FENCED: usize = 2;
 /// A node that hears that its writes were discarded is started anew so long after, µs: by then its disk knows it, too.
 pub(super) const RESTART_US: u64 = 300_000;
 /// How long somebody waits at the end before it asks again, µs.
@@ -58,7 +60,7 @@ impl World {
             let state = if discards { FenceState::Discarded } else { FenceState::Released };
             return self.have_fenced(home, Some(known), state);
         }
-        let others = (0..self.hosts.len()).filter(|host| self.hosts[*host].node != self.hosts[home].node);
+        let others = (NEVER_FENCED..self.hosts.len()).filter(|host| self.hosts[*host].node != self.hosts[home].node);
         let running: Vec<ReplicaId> = others.filter_map(|host| Some(self.hosts[host].replica()?.id())).collect();
         let Some(replica) = self.fences.chance.pick(&running).copied() else { return };
         let (Ok(address), Some(at)) = (Fence::address(&replica), self.hosts[home].replica()) else { return };
@@ -159,7 +161,8 @@ impl World {
     }
 
     /// Once everything is healed: whoever asks what is decided has it written down for all, and no fence is left standing.
-    pub(super) fn lift_fences(&mut self, deadline_us: u64) {
+    /// Gives whether that is so: it is not where the voters were lost.
+    pub(super) fn lift_fences(&mut self, deadline_us: u64) -> bool {
         let mut turn = 0;
         // What was asked last may yet be decided.
         while self.now_us < deadline_us && self.awaits_a_fence() {
@@ -176,7 +179,8 @@ impl World {
                 let homes: Vec<usize> =
                     (0..self.hosts.len()).filter(|home| self.can_write_down(*home, &replica)).collect();
                 if self.finding.is_some() || self.now_us >= deadline_us {
-                    return;
+                    let stayers: Vec<usize> = (0..self.hosts.len()).filter(|host| self.hosts[*host].stays).collect();
+                    return self.voters_stand(&stayers);
                 }
                 turn += 1;
                 if let Some(home) = homes.get(turn % homes.len().max(1)).copied() {
@@ -188,6 +192,7 @@ impl World {
                 self.run_until((self.now_us + PATIENCE_US).min(deadline_us));
             }
         }
+        true
     }
 
     fn awaits_a_fence(&self) -> bool {

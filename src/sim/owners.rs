@@ -27,7 +27,7 @@ impl World {
         let owner = Owner { token, lease: Lease::begun(asked.at, length), renewing: false, wakes_us: 0 };
         if owner.lease.duty(now) == Duty::Stop {
             // The answer came so late that it has to stop before it began.
-            return self.ask_vm(place, Errand::Free { token }, &Vm::free(token));
+            return self.ask_vm(place, Errand::Free { token }, &Vm::free(&worker(place.0), token));
         }
         let last = self.vms.history.last(&name(place.1));
         let taken = last.is_some_and(|(_, token)| !self.vms.freed.contains(&(place.1, token)));
@@ -109,7 +109,7 @@ impl World {
         if let Some(vm) = self.vm_at(place) {
             self.edit_vm(place, stopped(&vm, &worker(place.0)));
         }
-        self.ask_vm(place, Errand::Free { token: owner.token }, &Vm::free(owner.token));
+        self.ask_vm(place, Errand::Free { token: owner.token }, &Vm::free(&worker(place.0), owner.token));
     }
 
     /// What runs in a VM writes to its disk.

@@ -109,7 +109,10 @@ impl World {
         let within = self.plan.scenario.expects.iter().filter(|expect| expect.oracle == Expectation::Converged);
         let within_ms = within.filter_map(|expect| expect.within).map(|ms| ms.0).max().unwrap_or(CONVERGED_WITHIN_MS);
         let deadline_us = healed_us + within_ms * 1_000;
-        self.lift_fences(deadline_us);
+        if !self.lift_fences(deadline_us) {
+            // Who is fenced stays so, and differs.
+            return None;
+        }
         while self.finding.is_none() && !self.agreed() && self.now_us < deadline_us {
             self.run_until((self.now_us + LOOK_MS * 1_000).min(deadline_us));
         }

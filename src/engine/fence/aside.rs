@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::clock::Slot;
+use crate::clock::{Clock, Slot};
 use crate::engine::limits::Limits;
 use crate::engine::persist::{Tree, WriteBatch};
 use crate::engine::rows::{PortableBatch, outbox_key};
@@ -61,6 +61,18 @@ impl Aside {
         let rows: Vec<Vec<u8>> = keys.iter().filter_map(|key| self.batches.remove(key)).collect();
         self.bytes -= rows.iter().map(Vec::len).sum::<usize>();
         rows
+    }
+
+    /// Lets go of what the clock covers by now; whether that was anything.
+    pub(super) fn forget_covered(&mut self, clock: &Clock) -> bool {
+        let last = |row: &[u8]| PortableBatch::decode(row).map_or(0, |batch| batch.last());
+        let covered = self.batches.iter().filter(|((slot, _), row)| last(row) <= clock.get(*slot));
+        let covered: Vec<(Slot, u64)> = covered.map(|(key, _)| *key).collect();
+        for key in &covered {
+            self.bytes -= self.batches.remove(key).map_or(0, |row| row.len());
+        }
+        self.changed.extend(&covered);
+        !covered.is_empty()
     }
 
     pub fn kept(&self, slot: Slot) -> Kept {

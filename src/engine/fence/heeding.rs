@@ -17,6 +17,8 @@ pub struct Standing {
     /// The last of its ops that this node took in.
     pub seq: u64,
     pub fence: Option<Fence>,
+    /// While it is fenced: the last of its ops that its node told to have.
+    pub told: Option<u64>,
     pub aside: Kept,
 }
 
@@ -27,6 +29,7 @@ impl Replica {
             replica: *replica,
             seq: self.state.clock.get(slot),
             fence: self.fences.get(slot).cloned(),
+            told: self.fences.told.get(&slot).copied(),
             aside: self.fences.aside.kept(slot),
         })
     }
@@ -60,11 +63,16 @@ impl Replica {
         if before.as_ref() == Some(&fence) {
             return;
         }
+        let text = (&replica).into();
+        self.lift_alarms(|alarm| matches!(alarm, Alarm::Fenced { replica, .. } if *replica == text));
         match fence.state {
             FenceState::Fenced => {
                 self.alarm(Alarm::Fenced { replica: (&replica).into(), seq: fence.seq, by: fence.by }, now);
             }
-            FenceState::Released => drop(self.fences.released.insert(slot)),
+            FenceState::Released => {
+                self.fences.released.insert(slot);
+                self.fences.told.remove(&slot);
+            }
             FenceState::Discarded => {
                 self.fences.aside.take(slot);
                 self.fences.released.remove(&slot);
@@ -146,11 +154,23 @@ impl Replica {
         Fence::address(&self.id).is_ok_and(|own| own == *address)
     }
 
-    /// As much of what a peer reports as may ever be taken over from it: the rest is missed by nobody.
-    pub(in crate::engine) fn within_fence(&self, slot: Slot, seq: u64) -> u64 {
-        match self.fences.get(slot) {
-            Some(fence) if fence.bars(seq) => self.state.clock.get(slot).max(fence.seq).min(seq),
+    /// As much of what a peer reports as may ever be taken over from it. What a fenced node has beyond its fence is missed by
+    /// nobody; it is noted, to be told.
+    pub(in crate::engine) fn within_fence(&mut self, peer: &NodeId, slot: Slot, seq: u64) -> u64 {
+        let is_own = self.state.roster.id(slot).node == *peer;
+        match self.fences.by_slot.get(&slot) {
+            Some(fence) if is_own && fence.bars(seq) => {
+                self.fences.told.insert(slot, seq);
+                self.state.clock.get(slot).max(fence.seq).min(seq)
+            }
             _ => seq,
+        }
+    }
+
+    /// What was kept aside and taken over from another member meanwhile is kept aside no more.
+    pub(in crate::engine) fn forget_taken_aside(&mut self) {
+        if self.fences.aside.forget_covered(&self.state.clock) {
+            self.persistence.touch();
         }
     }
 }

@@ -109,6 +109,8 @@ impl Fence {
 pub struct Fences {
     by_slot: BTreeMap<Slot, Fence>,
     pub(super) aside: Aside,
+    /// The last op of a fenced replica that its node told to have.
+    told: BTreeMap<Slot, u64>,
     /// Released, and what was kept aside is not taken in yet.
     released: BTreeSet<Slot>,
     /// The replicas of this node that wrote into this very store. What a store that was begun anew holds of the earlier

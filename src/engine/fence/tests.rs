@@ -206,6 +206,32 @@ fn what_a_member_took_in_before_it_heard_of_the_fence_stays_everywhere() {
 }
 
 #[test]
+fn what_one_member_took_in_live_before_it_heard_comes_to_the_others_while_the_fence_stands() {
+    let mut world = World::new(4);
+    world.settle();
+    world.incr(FENCED, "docs/a", 1);
+    world.settle();
+    let replica = world.replica(FENCED).id();
+    world.fence_unheard_by(&[FENCED, 3], 0, &replica, FenceState::Fenced);
+    while world.deliver_one(&[FENCED, 3]) {}
+    world.incr(FENCED, "docs/a", 10);
+    while world.deliver(FENCED, 3) {}
+    assert_eq!([world.n(1), world.n(3)], [json!(1), json!(11)]);
+    world.settle();
+    assert_eq!([0, 1, 3].map(|node| world.n(node)), [json!(11), json!(11), json!(11)]);
+    let digests = [0, 1, 3].map(|node| world.replica(node).digests());
+    assert!(digests.iter().all(|other| *other == digests[0]), "all but the fenced one agree");
+    assert_eq!([0, 1, 3].map(|node| world.aside(node, &replica).batches), [0, 0, 0], "it is not aside any more");
+    let fenced = |event: &Event| matches!(event, Event::Alarm(Alarm::Fenced { .. }));
+    assert!(world.nodes[0].events.iter().any(fenced));
+    world.fence(0, &replica, FenceState::Released);
+    world.settle();
+    assert!(world.agree());
+    let alarms = world.replica(0).alarms().filter(|(_, alarm)| matches!(alarm, Alarm::Fenced { .. }));
+    assert_eq!(alarms.count(), 0, "it is over");
+}
+
+#[test]
 fn a_fence_goes_from_one_state_to_the_next_and_no_other() {
     let fence =
         |state| Fence { replica: String::new(), seq: 3, state, by: String::new(), reason: String::new(), at_ms: 0 };
