@@ -47,7 +47,12 @@ impl Received {
 
     /// Where all that it may say may be left out, so may the body.
     pub fn json_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, Problem> {
-        if self.bytes.is_empty() { Ok(T::default()) } else { self.json() }
+        if self.bytes.is_empty() {
+            return Ok(T::default());
+        }
+        // A list would pass for an object that leaves all out.
+        self.json::<serde_json::Map<String, serde_json::Value>>()?;
+        self.json()
     }
 
     pub fn text(&self) -> Result<&str, Problem> {

@@ -87,7 +87,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         accepts: &[],
         gives: (JSON, "Left"),
         session: false,
-        problems: &[Kind::Storage, Kind::ShuttingDown],
+        problems: &[Kind::Storage, Kind::Fenced, Kind::ShuttingDown],
         handler: |ask| Box::pin(leave(ask)),
     },
     Operation {

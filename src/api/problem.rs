@@ -403,6 +403,7 @@ impl From<LeaveError> for Problem {
         let kind = match error {
             LeaveError::ShuttingDown => Kind::ShuttingDown,
             LeaveError::Storage { .. } => Kind::Storage,
+            LeaveError::Fenced(_) => Kind::Fenced,
         };
         Self::new(kind, format!("{error}; this node is still a member"))
     }

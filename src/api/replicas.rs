@@ -114,7 +114,7 @@ pub(super) fn schemas() -> Value {
     let (text, integer) = (json!({ "type": "string" }), json!({ "type": "integer" }));
     let reason = json!({ "type": "string", "maxLength": REASON_BYTES_MAX, "description": "Why, for the record." });
     let fence = json!({ "type": "object", "required": ["replica", "seq", "state", "by", "at_ms"], "properties": {
-        "replica": text, "seq": { "type": "integer", "description": "The last of its ops that is let in." },
+        "replica": text, "version": integer, "seq": { "type": "integer", "description": "The last of its ops that is let in." },
         "state": { "enum": ["fenced", "released", "discarded"] }, "by": text, "reason": text, "at_ms": integer,
     } });
     json!({

@@ -16,6 +16,7 @@ use super::token::{Token, replica_key};
 use super::watch::Ring;
 use super::write::WriteError;
 use crate::clock::{Clock, NodeId, ReplicaId, Roster, Slot};
+use crate::engine;
 use crate::engine::message::Refusal;
 use crate::engine::{Now, Replica};
 
@@ -77,6 +78,8 @@ pub enum LeaveError {
     ShuttingDown,
     #[error("the farewell could not be written: {detail}")]
     Storage { detail: String },
+    #[error("{0}")]
+    Fenced(String),
 }
 
 impl Inner {
@@ -262,9 +265,15 @@ impl Node {
         }
         let storage = |detail: String| LeaveError::Storage { detail };
         // Not to be told again: it would say that this node is there.
-        *self.inner.announced_api.lock() = None;
-        let farewell = self.inner.with_replica(|replica, now| replica.announce_leaving(now));
-        if let Some(seq) = farewell.map_err(|error| storage(error.to_string()))? {
+        let announced = self.inner.announced_api.lock().take();
+        let farewell = self.inner.with_replica(|replica, now| replica.announce_leaving(now)).map_err(|error| {
+            *self.inner.announced_api.lock() = announced;
+            match error {
+                engine::WriteError::Fenced { .. } => LeaveError::Fenced(error.to_string()),
+                error => storage(error.to_string()),
+            }
+        });
+        if let Some(seq) = farewell? {
             let durable = self.inner.wait_durable(|| self.inner.is_durable(seq), Duration::from_secs(5)).await;
             durable.map_err(|error| storage(error.to_string()))?;
             let mut progress = self.inner.progress.subscribe();

@@ -153,6 +153,7 @@ impl Replicas {
         let fenced_at = known.fence.as_ref().filter(|_| state != FenceState::Fenced).map(|fence| fence.seq);
         let next = Fence {
             replica: replica.to_string(),
+            version: known.fence.as_ref().map_or(0, |fence| fence.version) + 1,
             seq: fenced_at.or(seq).unwrap_or(known.seq),
             state,
             by: by.to_owned(),

@@ -25,8 +25,9 @@ const VOTERS_MIN: usize = 3;
 const NEVER_FENCED: usize = 2;
 /// A node that hears that its writes were discarded is started anew so long after, µs: by then its disk knows it, too.
 pub(super) const RESTART_US: u64 = 300_000;
-/// How long somebody waits at the end before it asks again, µs.
+/// How long somebody waits at the end before it asks again, and how often it looks, µs.
 const PATIENCE_US: u64 = 500_000;
+const LOOK_US: u64 = 20_000;
 
 #[derive(Debug)]
 pub struct Fences {
@@ -74,6 +75,7 @@ impl World {
         let seq = (covered + 3).saturating_sub(self.fences.chance.below(6));
         let next = Fence {
             replica: replica.to_string(),
+            version: before.as_ref().map_or(0, |fence| fence.version) + 1,
             seq,
             state: FenceState::Fenced,
             by: "a client".into(),
@@ -100,7 +102,9 @@ impl World {
     }
 
     fn have_fenced(&mut self, home: usize, known: Option<Fence>, state: FenceState) {
-        let Some(next) = known.clone().map(|fence| Fence { state, ..fence }) else { return };
+        let Some(next) = known.clone().map(|fence| Fence { state, version: fence.version + 1, ..fence }) else {
+            return;
+        };
         self.fences.discards += u32::from(state == FenceState::Discarded);
         self.ask_fence(home, known.as_ref(), next);
     }
@@ -143,12 +147,12 @@ impl World {
     }
 
     /// A node that hears that what it wrote was discarded is started anew by its operator.
-    pub(super) fn restart_discarded(&mut self, host: usize) {
+    pub(super) fn restart_discarded(&mut self, host: usize, life: u64) {
         let is_discarded = |world: &Self| {
-            let fence = world.hosts[host].replica().and_then(|replica| replica.fenced(0));
+            let fence = world.hosts[host].replica().and_then(|replica| replica.fenced(1));
             fence.is_some_and(|fence| fence.state == FenceState::Discarded)
         };
-        if is_discarded(self) {
+        if self.hosts[host].life == life && is_discarded(self) {
             self.stop(host, false);
             self.after(0, Next::Start { host });
         }
@@ -168,31 +172,43 @@ impl World {
         while self.now_us < deadline_us && self.awaits_a_fence() {
             self.run_until((self.now_us + PATIENCE_US).min(deadline_us));
         }
-        self.fences.decided.clear();
-        for replica in self.fences.reach.replicas() {
-            loop {
-                let decided = self.fences.decided.get(&replica).cloned();
-                if matches!(&decided, Some(fence) if fence.as_ref().is_none_or(|fence| fence.state != FenceState::Fenced))
-                {
-                    break;
-                }
-                let homes: Vec<usize> =
-                    (0..self.hosts.len()).filter(|home| self.can_write_down(*home, &replica)).collect();
-                if self.finding.is_some() || self.now_us >= deadline_us {
-                    let stayers: Vec<usize> = (0..self.hosts.len()).filter(|host| self.hosts[*host].stays).collect();
-                    return self.voters_stand(&stayers);
-                }
-                turn += 1;
-                if let Some(home) = homes.get(turn % homes.len().max(1)).copied() {
-                    match decided.flatten() {
-                        None => self.read_fence(home, &replica),
-                        known => self.have_fenced(home, known, FenceState::Released),
-                    }
-                }
-                self.run_until((self.now_us + PATIENCE_US).min(deadline_us));
+        while self.finding.is_none() && self.now_us < deadline_us {
+            self.fences.decided.clear();
+            for replica in self.fences.reach.replicas() {
+                self.lift_fence(&replica, &mut turn, deadline_us);
+            }
+            if !self.is_any_fenced() {
+                return true;
             }
         }
-        true
+        let stayers: Vec<usize> = (0..self.hosts.len()).filter(|host| self.hosts[*host].stays).collect();
+        self.voters_stand(&stayers)
+    }
+
+    fn is_any_fenced(&self) -> bool {
+        let stayers = (0..self.hosts.len()).filter(|host| self.hosts[*host].stays);
+        stayers.flat_map(|host| self.fences_known(host)).any(|fence| fence.state == FenceState::Fenced)
+    }
+
+    fn lift_fence(&mut self, replica: &ReplicaId, turn: &mut usize, deadline_us: u64) {
+        while self.finding.is_none() && self.now_us < deadline_us {
+            let decided = self.fences.decided.get(replica).cloned();
+            if matches!(&decided, Some(fence) if fence.as_ref().is_none_or(|fence| fence.state != FenceState::Fenced)) {
+                return;
+            }
+            let homes: Vec<usize> = (0..self.hosts.len()).filter(|home| self.can_write_down(*home, replica)).collect();
+            *turn += 1;
+            if let Some(home) = homes.get(*turn % homes.len().max(1)).copied() {
+                match decided.flatten() {
+                    None => self.read_fence(home, replica),
+                    known => self.have_fenced(home, known, FenceState::Released),
+                }
+            }
+            let until_us = (self.now_us + PATIENCE_US).min(deadline_us);
+            while self.finding.is_none() && self.now_us < until_us && (homes.is_empty() || self.awaits_a_fence()) {
+                self.run_until((self.now_us + LOOK_US).min(until_us));
+            }
+        }
     }
 
     fn awaits_a_fence(&self) -> bool {

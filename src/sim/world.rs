@@ -100,6 +100,7 @@ pub(super) enum Next {
     /// An operator hears that something was discarded.
     Discarded {
         host: usize,
+        life: u64,
     },
     /// A process does what is due of what it was told.
     Errand {
@@ -295,7 +296,7 @@ impl World {
             Next::Step { fault, step } => self.fault_steps(fault, step),
             Next::Image { fault } => self.take_image(fault),
             Next::Misdeed { host } => self.misdeed(host),
-            Next::Discarded { host } => self.restart_discarded(host),
+            Next::Discarded { host, life } => self.restart_discarded(host, life),
             Next::Errand { host, life } if self.hosts[host].life == life => self.tend_host(host),
             Next::Errand { .. } => {}
         }
@@ -437,7 +438,8 @@ impl World {
                 let discarded = matches!(alarm, Alarm::Discarded { .. });
                 self.on_alarm(host, alarm);
                 if discarded {
-                    self.after(RESTART_US, Next::Discarded { host });
+                    let life = self.hosts[host].life;
+                    self.after(RESTART_US, Next::Discarded { host, life });
                 }
             }
             Event::ConflictDetected(conflict) => {

@@ -24,14 +24,11 @@ impl Replica {
     /// Writes down what of the decided fields does not stand in the document yet.
     pub(super) fn publish(&mut self, name: &str, fields: &Fields, now: Now) {
         let Ok(address) = Address::parse(name) else { return };
-        // It would be among what is fenced.
-        if self.is_own_fence(&address) {
-            return;
-        }
+        self.heed_decided(name, fields, now);
         let planned: Vec<(&Address, PlannedOp)> =
             self.unpublished(name, fields).into_iter().map(|op| (&address, op)).collect();
         if !planned.is_empty() {
-            // Where the clock is too far behind to stamp it, a later look does.
+            // Where the clock is too far behind to stamp it, or this node is fenced, a later look does, or another's.
             let _ = self.commit(&planned, now);
         }
     }

@@ -54,25 +54,30 @@ impl Aside {
     }
 
     /// All of one replica, in order.
-    pub(super) fn take(&mut self, slot: Slot) -> Vec<Vec<u8>> {
-        let keys: Vec<(Slot, u64)> = self.batches.range((slot, 0)..=(slot, u64::MAX)).map(|(key, _)| *key).collect();
+    pub(super) fn rows(&self, slot: Slot) -> Vec<Vec<u8>> {
+        self.batches.range((slot, 0)..=(slot, u64::MAX)).map(|(_, row)| row.clone()).collect()
+    }
+
+    /// Lets go of all of one replica.
+    pub(super) fn forget(&mut self, slot: Slot) {
         self.dropped.remove(&slot);
-        self.changed.extend(&keys);
-        let rows: Vec<Vec<u8>> = keys.iter().filter_map(|key| self.batches.remove(key)).collect();
-        self.bytes -= rows.iter().map(Vec::len).sum::<usize>();
-        rows
+        self.forget_where(|(of, _), _| *of == slot);
     }
 
     /// Lets go of what the clock covers by now; whether that was anything.
     pub(super) fn forget_covered(&mut self, clock: &Clock) -> bool {
         let last = |row: &[u8]| PortableBatch::decode(row).map_or(0, |batch| batch.last());
-        let covered = self.batches.iter().filter(|((slot, _), row)| last(row) <= clock.get(*slot));
-        let covered: Vec<(Slot, u64)> = covered.map(|(key, _)| *key).collect();
-        for key in &covered {
+        self.forget_where(|(slot, _), row| last(row) <= clock.get(*slot))
+    }
+
+    fn forget_where(&mut self, goes: impl Fn(&(Slot, u64), &[u8]) -> bool) -> bool {
+        let gone: Vec<(Slot, u64)> =
+            self.batches.iter().filter(|(key, row)| goes(key, row)).map(|(key, _)| *key).collect();
+        for key in &gone {
             self.bytes -= self.batches.remove(key).map_or(0, |row| row.len());
         }
-        self.changed.extend(&covered);
-        !covered.is_empty()
+        self.changed.extend(&gone);
+        !gone.is_empty()
     }
 
     pub fn kept(&self, slot: Slot) -> Kept {

@@ -1,10 +1,10 @@
 //! What a node does about the fences it knows.
 
-use super::{Fence, FenceState, Kept};
+use super::{COLLECTION, Fence, FenceState, Kept};
 use crate::clock::{Clock, NodeId, ReplicaId, Slot};
-use crate::document::Address;
 use crate::document::batch::{Batch, FullIds, OpReader, OpRef, OpWriter};
 use crate::engine::alarm::Alarm;
+use crate::engine::ballot::Fields;
 use crate::engine::hooks::Mutant;
 use crate::engine::io::Now;
 use crate::engine::replica::Replica;
@@ -56,13 +56,26 @@ impl Replica {
 
     /// Reads `replicas/…`. A fence outlives its document: nothing but another decision takes it back.
     pub(in crate::engine) fn reread_fence(&mut self, name: &str, now: Now) {
-        let Some((replica, fence)) = self.view(name).and_then(|view| Fence::of_view(name, &view)) else { return };
+        if let Some((replica, fence)) = self.view(name).and_then(|view| Fence::of_view(name, &view)) {
+            self.heed(replica, fence, now);
+        }
+    }
+
+    /// Whoever is told what is decided heeds it at once, also where nobody can write it down: all who could may be fenced.
+    pub(in crate::engine) fn heed_decided(&mut self, name: &str, fields: &Fields, now: Now) {
+        let is_fence = name.strip_prefix(COLLECTION).is_some_and(|rest| rest.starts_with('/'));
+        if let Some((replica, fence)) = Fence::of_decided(name, fields).filter(|_| is_fence) {
+            self.heed(replica, fence, now);
+        }
+    }
+
+    fn heed(&mut self, replica: ReplicaId, fence: Fence, now: Now) {
         let room = self.state.roster.slot(&replica).is_some() || self.state.roster.len() < self.config.limits.replicas;
         let Some(slot) = Some(replica).filter(|_| room).and_then(|replica| self.state.intern(replica)) else { return };
-        let before = self.fences.by_slot.insert(slot, fence.clone());
-        if before.as_ref() == Some(&fence) {
+        if self.fences.by_slot.get(&slot).is_some_and(|known| known.version >= fence.version) {
             return;
         }
+        self.fences.by_slot.insert(slot, fence.clone());
         let text = (&replica).into();
         self.lift_alarms(|alarm| matches!(alarm, Alarm::Fenced { replica, .. } if *replica == text));
         match fence.state {
@@ -74,7 +87,7 @@ impl Replica {
                 self.fences.told.remove(&slot);
             }
             FenceState::Discarded => {
-                self.fences.aside.take(slot);
+                self.fences.aside.forget(slot);
                 self.fences.released.remove(&slot);
                 self.parked.forget(slot);
                 self.persistence.touch();
@@ -95,10 +108,11 @@ impl Replica {
 
     fn release(&mut self, slot: Slot, now: Now) {
         let replica = *self.state.roster.id(slot);
-        let rows = self.fences.aside.take(slot);
-        self.persistence.touch();
+        // They stay on the disk until the clock covers them.
+        let rows = self.fences.aside.rows(slot);
         rows.iter().for_each(|row| self.park_portable(self.id.node, replica, row, now));
         self.unpark(now);
+        self.forget_taken_aside();
         if replica.node != self.id.node {
             self.want_pull(replica.node, now);
         }
@@ -147,11 +161,6 @@ impl Replica {
     /// Whether there is no use in asking this peer again, until something is decided about it.
     pub(in crate::engine) fn has_fence_in_force(&self, peer: &NodeId) -> bool {
         self.fences.is_in_force(&self.state.roster, peer)
-    }
-
-    /// Whether a document is about a replica of this very process, which could only write to it beyond a fence.
-    pub(in crate::engine) fn is_own_fence(&self, address: &Address) -> bool {
-        Fence::address(&self.id).is_ok_and(|own| own == *address)
     }
 
     /// As much of what a peer reports as may ever be taken over from it. What a fenced node has beyond its fence is missed by

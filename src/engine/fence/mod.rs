@@ -20,9 +20,10 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
-use super::ballot::FieldsChange;
 use super::ballot::lock::RequestId;
+use super::ballot::{Fields, FieldsChange};
 use super::persist::{Tree, WriteBatch};
 use super::rows::Loaded;
 use crate::clock::{Clock, Dot, Incarnation, NodeId, ReplicaId, Roster, Slot};
@@ -50,10 +51,11 @@ pub enum FenceState {
 
 /// What a quorum decided about a replica.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Fence {
     /// `<node id>/<incarnation>`.
     pub replica: String,
+    /// How many decisions about the replica this makes: the latest is in force.
+    pub version: u64,
     /// The last of its ops that is let in.
     pub seq: u64,
     pub state: FenceState,
@@ -87,7 +89,16 @@ impl Fence {
 
     /// `None` where the document `name` holds none, or what no node wrote.
     pub fn of_view(name: &str, view: &DocumentView) -> Option<(ReplicaId, Fence)> {
-        let fence: Fence = serde_json::from_value(view.fields.get(FIELD)?.clone()).ok()?;
+        Self::of_json(name, view.fields.get(FIELD)?.clone())
+    }
+
+    /// The same of what a quorum decided, before it stands in the document.
+    pub fn of_decided(name: &str, fields: &Fields) -> Option<(ReplicaId, Fence)> {
+        Self::of_json(name, Value::decode(fields.get(FIELD)?).ok()?.into_json())
+    }
+
+    fn of_json(name: &str, json: Json) -> Option<(ReplicaId, Fence)> {
+        let fence: Fence = serde_json::from_value(json).ok()?;
         let replica: ReplicaId = fence.replica.parse().ok()?;
         let is_its_own = Fence::address(&replica).is_ok_and(|address| address.as_str() == name);
         (is_its_own && fence.seq <= Dot::SEQ_MAX).then_some((replica, fence))

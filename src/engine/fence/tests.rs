@@ -27,6 +27,7 @@ impl World {
         let seq = known.as_ref().map_or_else(|| self.seen_of(by, replica), |fence| fence.seq);
         let next = Fence {
             replica: replica.to_string(),
+            version: known.as_ref().map_or(0, |fence| fence.version) + 1,
             seq,
             state,
             by: "ann".into(),
@@ -233,8 +234,15 @@ fn what_one_member_took_in_live_before_it_heard_comes_to_the_others_while_the_fe
 
 #[test]
 fn a_fence_goes_from_one_state_to_the_next_and_no_other() {
-    let fence =
-        |state| Fence { replica: String::new(), seq: 3, state, by: String::new(), reason: String::new(), at_ms: 0 };
+    let fence = |state| Fence {
+        replica: String::new(),
+        version: 1,
+        seq: 3,
+        state,
+        by: String::new(),
+        reason: String::new(),
+        at_ms: 0,
+    };
     use FenceState::{Discarded, Fenced, Released};
     for (before, next, may) in [
         (None, Fenced, true),
