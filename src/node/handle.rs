@@ -16,8 +16,8 @@ use super::token::{Token, replica_key};
 use super::watch::Ring;
 use super::write::WriteError;
 use crate::clock::{Clock, NodeId, ReplicaId, Roster, Slot};
-use crate::engine;
 use crate::engine::message::Refusal;
+use crate::engine::write;
 use crate::engine::{Now, Replica};
 
 /// A running node. Cheap to clone; the node stops by [`Node::shutdown`], or when the process ends.
@@ -269,7 +269,7 @@ impl Node {
         let farewell = self.inner.with_replica(|replica, now| replica.announce_leaving(now)).map_err(|error| {
             *self.inner.announced_api.lock() = announced;
             match error {
-                engine::WriteError::Fenced { .. } => LeaveError::Fenced(error.to_string()),
+                write::WriteError::Fenced { .. } => LeaveError::Fenced(error.to_string()),
                 error => storage(error.to_string()),
             }
         });

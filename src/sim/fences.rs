@@ -205,8 +205,11 @@ impl World {
                 }
             }
             let until_us = (self.now_us + PATIENCE_US).min(deadline_us);
-            while self.finding.is_none() && self.now_us < until_us && (homes.is_empty() || self.awaits_a_fence()) {
+            loop {
                 self.run_until((self.now_us + LOOK_US).min(until_us));
+                if self.finding.is_some() || self.now_us >= until_us || !self.awaits_a_fence() {
+                    break;
+                }
             }
         }
     }
