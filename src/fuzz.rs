@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::clock::{ClusterId, Incarnation, NodeId, Slot};
 use crate::document::page::Page;
+use crate::engine::ballot::StoreId;
 use crate::engine::chunk::ChunkReader;
 use crate::engine::hooks::Hooks;
 use crate::engine::keys::{Ed25519, Keys};
@@ -40,6 +41,8 @@ pub fn conversation(bytes: &[u8]) {
         cluster: Some(cluster),
         name: "other".into(),
         software: String::new(),
+        store: StoreId([7; 16]),
+        heard: None,
     };
     replica.handle(Input::LinkUp { peer, link }, now);
     replica.handle(Input::Message { peer, link, bytes: Message::Hello(hello).encode() }, now);

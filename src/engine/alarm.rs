@@ -14,6 +14,13 @@ pub enum Alarm {
          synced. Nothing is lost: this start writes under a new replica, and the rest comes back from peers"
     )]
     RolledBack { replica: ReplicaIdText, ours: u64, theirs: u64, peer: NodeIdText },
+    /// The stronger proof, which an acceptor heeds.
+    #[error(
+        "this node's disk was set back: {peer} was told that {told} ops of our replica {replica} were on it, and {ours} \
+         are. What this node promised as a voter since then is forgotten, so its word counts for nothing until the others \
+         let it in anew, which they do by themselves while a majority of them stands"
+    )]
+    SetBack { replica: ReplicaIdText, ours: u64, told: u64, peer: NodeIdText },
     #[error(
         "another process writes as this node (replica {replica}, after this one started): a data directory was copied and \
          both copies run, or this host's clock was set back; stop all but one"
@@ -48,6 +55,7 @@ impl Alarm {
     pub fn kind(&self) -> &'static str {
         match self {
             Alarm::RolledBack { .. } => "rolled_back",
+            Alarm::SetBack { .. } => "set_back",
             Alarm::Cloned { .. } => "cloned",
             Alarm::Forked { .. } => "forked",
             Alarm::Forged { .. } => "forged",

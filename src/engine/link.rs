@@ -23,8 +23,7 @@ impl Replica {
         }
         let record = self.peers.entry(peer).or_insert_with(|| Peer::new(now.mono_ms()));
         record.link = Some(Link::new(link, now.mono_ms(), self.config.limits.live_window_bytes));
-        let hello = self.hello();
-        self.send(peer, &Message::Hello(hello));
+        self.greet(peer);
     }
 
     pub(super) fn on_link_down(&mut self, peer: NodeId, link: LinkId, now: Now) {
@@ -39,13 +38,16 @@ impl Replica {
         }
     }
 
-    fn hello(&self) -> Hello {
-        Hello {
+    pub(super) fn greet(&mut self, peer: NodeId) {
+        let hello = Hello {
             replica: self.id,
             cluster: self.cluster(),
             name: self.config.name.clone(),
             software: self.config.software.clone(),
-        }
+            store: self.booth.store(),
+            heard: self.heard_of(&peer),
+        };
+        self.send(peer, &Message::Hello(hello));
     }
 
     pub(super) fn on_hello(&mut self, peer: NodeId, hello: Hello, now: Now) {
@@ -57,17 +59,20 @@ impl Replica {
         let Some(record) = self.peers.get_mut(&peer) else { return };
         record.name = hello.name.clone();
         record.replica = Some(hello.replica);
+        record.store = Some(hello.store);
         let again = record.link.as_mut().is_some_and(|link| std::mem::replace(&mut link.greeted, true));
         match (self.cluster(), hello.cluster) {
-            (Some(ours), Some(theirs)) if ours == theirs => self.establish(peer, now),
+            (Some(ours), Some(theirs)) if ours == theirs => {
+                if let Some(heard) = hello.heard {
+                    self.on_heard_of(peer, heard, now);
+                }
+                self.establish(peer, now);
+            }
             (Some(ours), Some(_)) => self.refuse(peer, Refusal::OtherCluster { ours }),
             // To be greeted again is to be let in: it adopts our cluster then, and says hello as one of it.
             (Some(_), None) => match self.refuses_member(peer, &hello.name) {
                 Some(refusal) => self.refuse(peer, refusal),
-                None => {
-                    let hello = self.hello();
-                    self.send(peer, &Message::Hello(hello));
-                }
+                None => self.greet(peer),
             },
             // The first hello was sent before the other had ours, and may still be followed by a refusal. Who adopts a
             // cluster on it is a member before it hears that it may not be one.
@@ -114,8 +119,7 @@ impl Replica {
     pub(super) fn greet_again(&mut self, now: Now) {
         let peers: Vec<NodeId> = self.peers.iter().filter(|(_, peer)| peer.link.is_some()).map(|(id, _)| *id).collect();
         for peer in peers {
-            let hello = self.hello();
-            self.send(peer, &Message::Hello(hello));
+            self.greet(peer);
             let ours = self.cluster();
             if self.peers.get(&peer).and_then(|peer| peer.link.as_ref()).is_some_and(|link| link.greeted)
                 && ours.is_some()
@@ -172,6 +176,7 @@ impl Replica {
         for (slot, seq) in report {
             self.check_own_replica(peer, *slot, *seq, now);
         }
+        self.note_heard(peer, report);
         let report: Vec<(Slot, u64)> =
             report.iter().map(|(slot, seq)| (*slot, self.within_fence(&peer, *slot, *seq))).collect();
         let clock = &self.state.clock;

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ballot::BallotMessage;
+use super::ballot::{BallotMessage, Heard, StoreId};
 use super::fingerprint::{SHARDS, Shards};
 use super::iblt;
 use crate::clock::{ClusterId, Dot, ReplicaId, Slot};
@@ -23,6 +23,10 @@ pub struct Hello {
     pub cluster: Option<ClusterId>,
     pub name: String,
     pub software: String,
+    /// The store of the sender's acceptor: what it tells to be on its disk, it tells of this one.
+    pub store: StoreId,
+    /// What the sender heard of the receiver last.
+    pub heard: Option<Heard>,
 }
 
 /// What a state is, in 32 bytes.
@@ -491,7 +495,14 @@ mod tests {
         let replica = ReplicaId { node: NodeId([3; 32]), incarnation: Incarnation([4; 16]) };
         let digests = Digests { clock: 1, state: u128::MAX };
         vec![
-            Message::Hello(Hello { replica, cluster: None, name: "w".into(), software: "x".into() }),
+            Message::Hello(Hello {
+                replica,
+                cluster: None,
+                name: "w".into(),
+                software: "x".into(),
+                store: StoreId([3; 16]),
+                heard: Some(Heard { store: StoreId([4; 16]), life: replica.incarnation, seq: 7 }),
+            }),
             Message::Refuse(Refusal::OtherCluster { ours: ClusterId([1; 16]) }),
             Message::Announce(vec![replica, replica]),
             Message::Batch {

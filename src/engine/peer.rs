@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::ballot::{Heard, StoreId};
 use super::detector::{Detector, Liveness};
 use super::io::LinkId;
 use super::limits::{HEARTBEAT_MS, LINK_DOWN_MS};
@@ -20,6 +21,10 @@ pub struct Peer {
     pub link_down_ms: u64,
     pub name: String,
     pub replica: Option<ReplicaId>,
+    /// The store of its acceptor.
+    pub store: Option<StoreId>,
+    /// What it told last of its own ops.
+    pub heard: Option<Heard>,
 }
 
 impl Peer {
@@ -33,6 +38,8 @@ impl Peer {
             link_down_ms: now_ms.saturating_sub(LINK_DOWN_MS),
             name: String::new(),
             replica: None,
+            store: None,
+            heard: None,
         }
     }
 

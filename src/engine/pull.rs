@@ -427,7 +427,7 @@ impl Replica {
                 // The next check finds what there is to mend then.
             } else if started {
                 self.puller.wanted.insert(peer);
-            } else if !self.has_fence_in_force(&peer) {
+            } else if !self.is_fenced(&peer) {
                 self.puller.retries_ms.insert(peer, now.mono_ms() + RETRY_MS);
             }
             self.start_pull(now);

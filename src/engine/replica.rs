@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::alarm::Alarm;
 use super::audit::Audit;
-use super::ballot::Booth;
+use super::ballot::{Booth, Past};
 use super::check::{Checker, Sums};
 use super::conflicts::Conflicts;
 use super::fence::Fences;
@@ -159,6 +159,7 @@ impl Replica {
             let last = state.roster.iter().filter(earlier).last().map(|(of, _)| of);
             last.into_iter().for_each(|of| state.clock.set(of, state.clock.get(of) + 1));
         }
+        let past = Past::new(state.roster.iter().map(|(of, id)| (*id, state.clock.get(of))), &id.node);
         state.hooks = config.hooks.clone();
         let mut hybrid = HybridClock::new(config.max_clock_skew_ms);
         let _ = hybrid.observe(state.latest_stamp(), now.wall_ms);
@@ -175,7 +176,7 @@ impl Replica {
             schemas: Schemas::default(),
             conflicts: Conflicts::new(ledger),
             audit: Audit::load(id.node, audit, &|node, message, signature| keys.verify(node, message, signature)),
-            booth: Booth::load(ballots, config.medium, &config.incarnation),
+            booth: Booth::load(ballots, config.medium, &config.incarnation, past),
             cuts: Cuts::default(),
             parked: Parked::default(),
             puller: Puller::new(&config.incarnation),

@@ -314,7 +314,6 @@ impl Replica {
             let text = (&replica).into();
             if !self.has_alarm(|alarm| matches!(alarm, Alarm::RolledBack { replica, .. } if *replica == text)) {
                 self.alarm(Alarm::RolledBack { replica: text, ours, theirs, peer: peer.into() }, now);
-                self.resign_as_voter();
             }
         }
     }

@@ -31,7 +31,7 @@ probes! {
     StoreDamaged, "a damaged store is found at a start";
     Rebuilt, "a store is rebuilt from peers";
     Salvaged, "own batches are read back from a damaged store";
-    RolledBack, "a peer notices a restored disk";
+    RolledBack, "a peer has more of a node's ops than its disk";
     Cloned, "two processes under one identity are noticed";
     Forked, "two batches under one dot are noticed";
     Forged, "a batch with a wrong signature is noticed";

@@ -15,6 +15,8 @@ use super::scenario::{Expectation, Scenario};
 use super::trace::{Entry, Trace};
 use super::workload::COUNTER;
 use super::world::{HookChoice, Tally, World};
+use crate::engine::Replica;
+use crate::engine::ballot::Voter;
 use crate::engine::persist::Tree;
 
 /// Unless the scenario says otherwise.
@@ -294,6 +296,18 @@ impl World {
         replicas.flat_map(|replica| replica.state().clock.iter()).map(|(_, seq)| seq).sum()
     }
 
+    /// Whether a majority of the voters is there, on the stores that their word rests on.
+    fn keeps_quorum(&self) -> bool {
+        let replicas: Vec<&Replica> =
+            self.stayers().into_iter().filter_map(|host| self.hosts[host].replica()).collect();
+        let stands = |voter: &Voter| {
+            let mut here = replicas.iter().filter(|replica| replica.id().node == voter.node);
+            here.any(|replica| replica.ballots().store() == voter.store)
+        };
+        let voters = replicas.iter().filter_map(|replica| replica.ballots().voters());
+        voters.max_by_key(|voters| voters.version).is_some_and(|voters| voters.is_quorum(stands))
+    }
+
     fn check_expectations(&mut self) {
         for expect in self.plan.scenario.expects.clone() {
             let met = match expect.oracle {
@@ -305,6 +319,7 @@ impl World {
                 Expectation::FullReconcile => self.tally.full_paths > 0,
                 Expectation::NoConflicts => self.probes.count(Probe::Conflict) == 0,
                 Expectation::Rebuilt => self.tally.rebuilt > 0,
+                Expectation::Quorum => self.keeps_quorum(),
             };
             if !met {
                 let what = serde_json::to_string(&expect).unwrap_or_default();

@@ -152,6 +152,8 @@ pub enum Expectation {
     NoConflicts,
     /// Some node quarantined its store and rebuilt it.
     Rebuilt,
+    /// A majority of the voters is left at the end, with the stores that they promised on.
+    Quorum,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]

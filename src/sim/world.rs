@@ -487,6 +487,8 @@ impl World {
         self.note(host, None, What::Alarm, || alarm.to_string());
         let probe = match &alarm {
             Alarm::RolledBack { .. } => Some(Probe::RolledBack),
+            // The simulator's images lie on another medium, which a start finds by itself.
+            Alarm::SetBack { .. } => None,
             Alarm::Cloned { .. } => Some(Probe::Cloned),
             Alarm::Forked { .. } => Some(Probe::Forked),
             Alarm::Forged { .. } => Some(Probe::Forged),

@@ -12,6 +12,7 @@ use super::guard::Guard;
 use super::lock::Watch;
 use super::message::BallotMessage;
 use super::proposal::{Promise, Proposal};
+use super::setback::{Heard, Past};
 use super::transfer::Transfer;
 use super::vote::Votes;
 use super::voters::{StoreId, Voter, Voters};
@@ -32,6 +33,7 @@ pub const WAITING_MAX: usize = 65_536;
 
 const STORE: &[u8] = b"store";
 const VOTERS: &[u8] = b"voters";
+const HEARD: &[u8] = b"heard/";
 const REGISTER: u8 = b'/';
 
 /// Names one thing asked.
@@ -113,6 +115,9 @@ pub struct Booth {
     /// Documents about which this voter accepted something, and when it looks whether that was written down, µs.
     pub(in crate::engine) looked_after: BTreeMap<String, u64>,
     pub(in crate::engine) votes: Votes,
+    /// What was heard of the voters, for each to be told.
+    heard: BTreeMap<NodeId, Heard>,
+    pub(super) past: Past,
     pub(in crate::engine) tally: BallotTally,
     /// From being asked to being told, of what was decided since the start.
     pub(in crate::engine) took: Timing,
@@ -133,7 +138,12 @@ pub type Due = (NodeId, BallotMessage);
 impl Booth {
     /// Reads back what the tree held. A store that is not the one it was written by (another disk, rows missing or of
     /// another time) forgot what it promised: it is a new one then, and no voter until it is let in.
-    pub(in crate::engine) fn load(rows: BTreeMap<Vec<u8>, Vec<u8>>, medium: u64, life: &Incarnation) -> Self {
+    pub(in crate::engine) fn load(
+        rows: BTreeMap<Vec<u8>, Vec<u8>>,
+        medium: u64,
+        life: &Incarnation,
+        past: Past,
+    ) -> Self {
         let mut booth = Self {
             store: StoreId(life.0),
             acceptor: Acceptor::default(),
@@ -146,6 +156,8 @@ impl Booth {
             transfer: Transfer::default(),
             looked_after: BTreeMap::new(),
             votes: Votes::default(),
+            heard: BTreeMap::new(),
+            past,
             tally: BallotTally::default(),
             took: Timing::default(),
             held: BTreeSet::new(),
@@ -183,14 +195,19 @@ impl Booth {
                     self.acceptor.learn(voters.version);
                     self.voters = Some(voters);
                 }
-                _ => return Err(DecodeError::Bounds("a row of ballots")),
+                _ => {
+                    let node = key.strip_prefix(HEARD).and_then(|node| node.try_into().ok());
+                    let node = NodeId(node.ok_or(DecodeError::Bounds("a row of ballots"))?);
+                    self.heard.insert(node, decode_serde(row)?);
+                }
             }
         }
         self.store = store;
         Ok(medium == self.medium && sum == self.sum)
     }
 
-    /// A new store: nothing was promised. Who the voters are stays known, as far as it can be read.
+    /// A new store: nothing was promised. Who the voters are stays known, and what was heard of them, as far as it can be
+    /// read.
     pub(in crate::engine) fn begin_anew(&mut self, life: &Incarnation) {
         let keys: Vec<Vec<u8>> = self.acceptor.registers().map(|(name, _)| register_key(name)).collect();
         self.dirty.extend(keys.into_iter().map(|key| (key, None)));
@@ -198,9 +215,11 @@ impl Booth {
         self.held.clear();
         self.waiting.clear();
         self.promises.clear();
+        let heard = std::mem::take(&mut self.heard);
         if let Some(voters) = self.voters.take() {
             self.keep_voters(voters);
         }
+        heard.into_iter().for_each(|(node, heard)| self.keep_heard(node, heard));
         self.keep_store();
     }
 
@@ -243,8 +262,31 @@ impl Booth {
         let before = self.voters.as_ref().map(|before| hash(VOTERS, &encode_serde(before)));
         self.acceptor.learn(voters.version);
         let row = encode_serde(&voters);
+        let gone = |(node, heard): (&NodeId, &Heard)| !voters.has(&Voter { node: *node, store: heard.store });
+        let gone: Vec<NodeId> = self.heard.iter().filter(|entry| gone(*entry)).map(|(node, _)| *node).collect();
         self.voters = Some(voters);
         self.keep(VOTERS.to_vec(), before, row);
+        for node in gone {
+            let key = heard_key(&node);
+            if let Some(heard) = self.heard.remove(&node) {
+                self.sum = self.sum.wrapping_sub(hash(&key, &encode_serde(&heard)));
+                self.dirty.insert(key, None);
+            }
+        }
+    }
+
+    /// What was heard of a voter goes to the disk with whatever goes there next.
+    pub(super) fn keep_heard(&mut self, node: NodeId, heard: Heard) {
+        let before = self.heard.insert(node, heard);
+        if before != Some(heard) {
+            let key = heard_key(&node);
+            let before = before.map(|before| hash(&key, &encode_serde(&before)));
+            self.keep(key, before, encode_serde(&heard));
+        }
+    }
+
+    pub(super) fn heard(&self, node: &NodeId) -> Option<Heard> {
+        self.heard.get(node).copied()
     }
 
     /// An answer to be given once the disk has everything up to now.
@@ -322,6 +364,10 @@ impl Booth {
         }
         self.promises.insert(register.clone(), promise);
     }
+}
+
+fn heard_key(node: &NodeId) -> Vec<u8> {
+    [HEARD, &node.0].concat()
 }
 
 fn register_key(register: &str) -> Vec<u8> {

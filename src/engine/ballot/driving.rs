@@ -19,6 +19,7 @@ use crate::engine::detector::Liveness;
 use crate::engine::hooks::Mutant;
 use crate::engine::io::{Event, Now};
 use crate::engine::message::Message;
+use crate::engine::peer::Peer;
 use crate::engine::replica::Replica;
 
 /// Voters that do not answer within this are asked again, in a later ballot, µs: a slow disk's sync, twice.
@@ -107,9 +108,12 @@ impl Replica {
 
     /// The voters that this node can ask now.
     fn reaches(&self, voter: &Voter) -> bool {
-        let established =
-            |peer: &crate::engine::peer::Peer| peer.established().is_some() && peer.liveness != Liveness::Down;
-        voter.node == self.id.node || self.peers.get(&voter.node).is_some_and(established)
+        // One with another store is no voter any more, and does not answer as one.
+        let answers = |peer: &Peer| {
+            peer.store == Some(voter.store) && peer.established().is_some() && peer.liveness != Liveness::Down
+        };
+        let own = Voter { node: self.id.node, store: self.booth.store };
+        *voter == own || self.peers.get(&voter.node).is_some_and(answers)
     }
 
     /// Why nothing can be decided just now, if so.

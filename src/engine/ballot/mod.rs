@@ -13,6 +13,7 @@
 //! | [`lease`] | how long a holder counts itself one |
 //! | [`booth`], [`message`] | what this node knows of all of it, on its disk and not; what nodes say to each other |
 //! | `driving`, [`transfer`] | how a replica asks, answers and tries again; how voters become others |
+//! | `setback` | voters whose disk is not what it was |
 //! | [`vote`] | conflicts that voters settle |
 //! | `publish` | what was decided about fields, written where everybody reads it |
 //!
@@ -32,6 +33,7 @@ pub mod message;
 pub mod number;
 pub mod proposal;
 mod publish;
+mod setback;
 pub mod transfer;
 pub mod vote;
 pub mod voters;
@@ -50,4 +52,5 @@ pub use lock::Lock;
 pub use message::BallotMessage;
 pub use number::Ballot;
 pub use proposal::{Applied, Change, Promise, Proposal, Step};
+pub use setback::{Heard, Past};
 pub use voters::{StoreId, Voter, Voters};

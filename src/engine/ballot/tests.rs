@@ -5,6 +5,7 @@ mod votes;
 
 use super::lock::{LockChange, LockVerdict, RequestId, Waiter};
 use super::{AskError, AskId, Outcome, Told, Voter};
+use crate::engine::alarm::Alarm;
 use crate::engine::io::{Event, Now};
 use crate::engine::persist::Tree;
 use crate::engine::world::World;
@@ -219,6 +220,50 @@ fn a_voter_that_hears_that_its_disk_was_set_back_resigns_and_is_let_in_anew() {
     assert_eq!(world.voters(0).len(), 3);
     world.partition(&[0], &[1, 2]);
     assert!(matches!(world.lock(1, acquire(2)), Ok(LockVerdict::Held(lock)) if lock.token == 1));
+}
+
+#[test]
+fn a_power_cut_that_takes_what_was_only_passed_on_costs_nobody_a_vote() {
+    let mut world = World::new(3);
+    world.settle();
+    world.granted(0, acquire(1));
+    let stores = [0, 1, 2].map(|node| world.replica(node).ballots().store());
+    let held = world.disk(1);
+    world.slow_disks = true;
+    world.put(1, "k/1", json!({ "n": 1 }));
+    world.pass(20);
+    world.drain_wires();
+    world.sync(0);
+    world.sync(2);
+    assert_eq!(world.disk(1), held, "the others have it on their disks, and who wrote it does not");
+    world.slow_disks = false;
+    world.restart(1, None);
+    world.settle();
+    let rolled_back = |event: &Event| matches!(event, Event::Alarm(Alarm::RolledBack { .. }));
+    assert!(world.nodes[1].events.iter().any(rolled_back), "{:?}", world.nodes[1].events);
+    assert_eq!([0, 1, 2].map(|node| world.replica(node).ballots().store()), stores);
+    world.partition(&[0], &[1, 2]);
+    assert!(matches!(world.lock(1, acquire(2)), Ok(LockVerdict::Held(lock)) if lock.token == 1));
+}
+
+#[test]
+fn what_was_heard_of_a_voter_outlives_those_who_heard_it() {
+    let mut world = World::new(3);
+    world.settle();
+    let old = world.disk(1);
+    world.granted(0, acquire(1));
+    world.put(1, "k/1", json!({ "n": 1 }));
+    world.settle();
+    // It goes to the disk with what goes there next.
+    world.put(0, "k/2", json!({ "n": 2 }));
+    world.settle();
+    let store = world.replica(1).ballots().store();
+    world.restart(0, None);
+    world.restart(2, None);
+    world.restart(1, Some(old));
+    world.settle();
+    assert_ne!(world.replica(1).ballots().store(), store, "its word counted for something that it forgot");
+    assert!(world.replica(1).ballots().is_voter(&world.id(1)), "let in anew");
 }
 
 #[test]

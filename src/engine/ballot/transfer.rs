@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::ask::{Ask, Told, VOTERS, VotersChange};
 use super::booth::{AskId, Outcome};
 use super::message::{BallotMessage, LISTED_MAX};
-use super::voters::{StoreId, Voter, Voters};
+use super::voters::{Voter, Voters};
 use crate::clock::NodeId;
 use crate::engine::detector::Liveness;
 use crate::engine::hooks::Mutant;
@@ -45,16 +45,6 @@ impl Replica {
             return;
         }
         self.take_voters(voters);
-    }
-
-    /// The disk was set back: what this node promised since is forgotten, and its word counts for nothing. It begins anew as
-    /// another voter, once the others let it in.
-    pub(in crate::engine) fn resign_as_voter(&mut self) {
-        let life = self.id.incarnation;
-        if self.booth.store() != StoreId(life.0) {
-            self.booth.begin_anew(&life);
-            self.persistence.touch();
-        }
     }
 
     /// An operator gives up a majority of the voters for lost: this node is the only one from now on. Where they are not

@@ -159,8 +159,8 @@ impl Replica {
     }
 
     /// Whether there is no use in asking this peer again, until something is decided about it.
-    pub(in crate::engine) fn has_fence_in_force(&self, peer: &NodeId) -> bool {
-        self.fences.is_in_force(&self.state.roster, peer)
+    pub(in crate::engine) fn is_fenced(&self, peer: &NodeId) -> bool {
+        self.fences.is_fenced(&self.state.roster, peer)
     }
 
     /// As much of what a peer reports as may ever be taken over from it. What a fenced node has beyond its fence is missed by
@@ -172,7 +172,12 @@ impl Replica {
                 self.fences.told.insert(slot, seq);
                 self.state.clock.get(slot).max(fence.seq).min(seq)
             }
-            _ => seq,
+            _ => {
+                if is_own {
+                    self.fences.told.remove(&slot);
+                }
+                seq
+            }
         }
     }
 

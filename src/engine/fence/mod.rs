@@ -120,7 +120,7 @@ impl Fence {
 pub struct Fences {
     by_slot: BTreeMap<Slot, Fence>,
     pub(super) aside: Aside,
-    /// The last op of a fenced replica that its node told to have.
+    /// The last op of a replica beyond its fence that its node told to have, while it does.
     told: BTreeMap<Slot, u64>,
     /// Released, and what was kept aside is not taken in yet.
     released: BTreeSet<Slot>,
@@ -171,8 +171,15 @@ impl Fences {
         beyond.map(|(slot, _)| *slot)
     }
 
-    fn is_in_force(&self, roster: &Roster, node: &NodeId) -> bool {
-        self.by_slot.iter().any(|(slot, fence)| fence.state != FenceState::Released && roster.id(*slot).node == *node)
+    /// Whether a fence keeps the others from taking over what `node` has. One that was discarded does while its node still
+    /// tells to have more: begun anew, it is as any other.
+    fn is_fenced(&self, roster: &Roster, node: &NodeId) -> bool {
+        let mut of_node = self.by_slot.iter().filter(|(slot, _)| roster.id(**slot).node == *node);
+        of_node.any(|(slot, fence)| match fence.state {
+            FenceState::Fenced => true,
+            FenceState::Released => false,
+            FenceState::Discarded => self.told.contains_key(slot),
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use crate::clock::{Clock, Dot, HybridTime, Incarnation, ReplicaId, Roster, Slot}
 use crate::document::Schema;
 use crate::document::batch::{Batch, Dots, OpRef, OpWriter, OwnSlots};
 use crate::document::plan::{Edit, PlannedOp, Planner, Write, plan};
+use crate::engine::ballot::StoreId;
 use crate::engine::limits::GROUP_BYTES_MAX;
 use crate::engine::message::{Hello, Message};
 use crate::engine::state::State;
@@ -103,6 +104,8 @@ fn receiver(time: &Time, disk: &mut Disk) -> Replica {
         cluster: Some(fixture::CLUSTER),
         name: "writer".to_owned(),
         software: "bench".to_owned(),
+        store: StoreId(writer_id().incarnation.0),
+        heard: None,
     };
     let inputs = [
         Input::LinkUp { peer, link: LINK },
