@@ -113,6 +113,7 @@ impl Replica {
         self.flush_group(now);
         self.send_heartbeat(peer);
         self.judge_peers(now);
+        self.ask_who_came_back(peer, now);
     }
 
     /// Says hello again on links that were opened before the cluster was known.

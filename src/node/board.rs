@@ -11,6 +11,11 @@ use crate::domain::tasks::{COLLECTION, Task, TaskState, is_task};
 /// How many tasks of a queue there are, by where they stand.
 pub type Depth = BTreeMap<TaskState, u64>;
 
+/// Who lost a task to another takes it that others ask for the same for so long, ms.
+const CONTENDED_MS: u64 = 2_000;
+/// Tasks between the places where two nodes begin that ask for the same: as many as each may ask for at once, about.
+const STRETCH: usize = 4;
+
 /// Some 200 bytes a task.
 #[derive(Debug, Default)]
 pub struct Board {
@@ -46,6 +51,8 @@ struct Lane {
     ready: BTreeSet<(Place, String)>,
     /// In the order in which their time comes.
     later: BTreeSet<(u64, String)>,
+    /// Until then others are taken to ask for the same tasks at once.
+    contended_until_ms: u64,
 }
 
 impl Board {
@@ -117,15 +124,23 @@ impl Board {
         self.tasks.insert(id.to_owned(), brief);
     }
 
-    /// Takes a task that may be handed out now off the board: the one after so many others, or the last. It is off until it is
-    /// put back.
-    pub fn pick(&mut self, queue: &str, after: usize, shunned: &BTreeSet<String>, now_ms: u64) -> Option<String> {
+    /// Takes a task that may be handed out now off the board, until it is put back: the first, or while others ask for the
+    /// same, the first of this node's stretch of the lane. `rank`: where this node stands among those who may ask.
+    pub fn pick(&mut self, queue: &str, rank: usize, shunned: &BTreeSet<String>, now_ms: u64) -> Option<String> {
         let lane = self.queues.get_mut(queue)?;
         lane.ripen(now_ms, &self.tasks);
+        let after = if lane.contended_until_ms > now_ms { rank * STRETCH } else { 0 };
         let free = lane.ready.iter().map(|(_, id)| id).filter(|id| !self.busy.contains(*id) && !shunned.contains(*id));
         let id = free.take(after + 1).last()?.clone();
         self.busy.insert(id.clone());
         Some(id)
+    }
+
+    /// Another was faster.
+    pub fn note_lost(&mut self, queue: &str, now_ms: u64) {
+        if let Some(lane) = self.queues.get_mut(queue) {
+            lane.contended_until_ms = now_ms + CONTENDED_MS;
+        }
     }
 
     pub fn put_back(&mut self, id: &str) {
@@ -227,13 +242,18 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_after_others_takes_another_task_or_the_last() {
+    fn while_others_ask_for_the_same_each_node_begins_elsewhere_or_with_the_last() {
         let mut board = Board::default();
-        (0..3).for_each(|n| board.set(&n.to_string(), brief(TaskState::Pending, 0, n, 0)));
-        let shunned = BTreeSet::from(["0".to_owned()]);
-        assert_eq!(board.pick("q", 1, &shunned, 0).as_deref(), Some("2"));
-        assert_eq!(board.pick("q", 7, &BTreeSet::new(), 0).as_deref(), Some("1"));
-        assert_eq!(board.pick("other", 0, &shunned, 0), None);
+        (0..9).for_each(|n| board.set(&n.to_string(), brief(TaskState::Pending, 0, n, 0)));
+        let none = BTreeSet::new();
+        assert_eq!(board.pick("q", 1, &none, 0).as_deref(), Some("0"), "alone, as far as it knows");
+        board.note_lost("q", 0);
+        let shunned = BTreeSet::from(["1".to_owned()]);
+        assert_eq!(board.pick("q", 0, &shunned, 0).as_deref(), Some("2"));
+        assert_eq!(board.pick("q", 1, &none, 0).as_deref(), Some("6"));
+        assert_eq!(board.pick("q", 7, &none, 0).as_deref(), Some("8"));
+        assert_eq!(board.pick("q", 1, &none, CONTENDED_MS).as_deref(), Some("1"), "it is over");
+        assert_eq!(board.pick("other", 0, &none, 0), None);
     }
 
     #[test]

@@ -91,13 +91,13 @@ impl Queue {
     async fn claim_now(&self, worker: &str, lease: Duration) -> Result<Option<Claim>, TasksError> {
         let (mut lost, rank) = (BTreeSet::new(), self.node.rank());
         while lost.len() < LOST_MAX {
-            // The first of all; only who lost it to another begins elsewhere.
-            let after = if lost.is_empty() { 0 } else { rank };
-            let Some(picked) = self.pick(after, &lost) else { return Ok(None) };
-            match self.node.tasks().claim(&picked.id, worker, lease).await {
+            let Some(picked) = self.pick(rank, &lost) else { return Ok(None) };
+            match self.node.tasks().take(&picked.id, worker, lease).await {
                 Ok(claim) => return Ok(Some(claim)),
-                // Another was faster, or somebody deleted or cancelled it.
-                Err(TasksError::Claimed { .. } | TasksError::NotFound(_) | TasksError::Contended(_)) => {}
+                Err(TasksError::Claimed { .. } | TasksError::Contended(_)) => self.note_lost(),
+                Err(TasksError::Task(TaskError::State { state, .. })) if state.is_held() => self.note_lost(),
+                // Somebody deleted or ended it.
+                Err(TasksError::NotFound(_)) => {}
                 Err(TasksError::Task(TaskError::State { .. } | TaskError::Cancelled | TaskError::Early { .. })) => {}
                 // One that cannot be claimed does not keep those behind it from being.
                 Err(TasksError::Decide(error @ (DecideError::TooLarge(_) | DecideError::Field { .. }))) => {
@@ -110,11 +110,15 @@ impl Queue {
         Ok(None)
     }
 
-    fn pick(&self, after: usize, lost: &BTreeSet<String>) -> Option<Picked<'_>> {
+    fn pick(&self, rank: usize, lost: &BTreeSet<String>) -> Option<Picked<'_>> {
         let mut board = self.node.inner.board.lock();
         board.look(&self.node);
-        let id = board.pick(&self.name, after, lost, self.node.now().wall_ms)?;
+        let id = board.pick(&self.name, rank, lost, self.node.now().wall_ms)?;
         Some(Picked { node: &self.node, id })
+    }
+
+    fn note_lost(&self) {
+        self.node.inner.board.lock().note_lost(&self.name, self.node.now().wall_ms);
     }
 
     /// Until the next task's time comes.

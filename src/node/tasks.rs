@@ -130,17 +130,22 @@ impl Tasks {
     /// Has a quorum decide that this worker has the task, for a lease. Begin once this has returned, and stop before the lease
     /// ends unless it was extended: [`Tasks::keep`] tells in time.
     pub async fn claim(&self, id: &str, worker: &str, lease: Duration) -> Result<Claim, TasksError> {
-        let request = RequestId(u128::from_le_bytes(super::builder::random()));
-        let take = Take { holder: worker.to_owned(), lease, request };
-        let decided = self.decide(id, |task| task.claim(take.clone(), self.node.now().wall_ms)).await;
-        if let Err(TasksError::Task(TaskError::State { state, .. })) = &decided
+        let claimed = self.take(id, worker, lease).await;
+        if let Err(TasksError::Task(TaskError::State { state, .. })) = &claimed
             && state.is_held()
             && let Some(holder) = self.node.lock(address(id)?.as_str()).read().await?.held()
         {
             let (worker, token) = holder;
             return Err(TasksError::Claimed { id: id.to_owned(), worker, token });
         }
-        let (task, grant) = decided?;
+        claimed
+    }
+
+    /// The same, for whom it is enough to hear that somebody has it.
+    pub(super) async fn take(&self, id: &str, worker: &str, lease: Duration) -> Result<Claim, TasksError> {
+        let request = RequestId(u128::from_le_bytes(super::builder::random()));
+        let take = Take { holder: worker.to_owned(), lease, request };
+        let (task, grant) = self.decide(id, |task| task.claim(take.clone(), self.node.now().wall_ms)).await?;
         let grant = grant.ok_or(TasksError::Decide(AskError::Unknown.into()))?;
         Ok(Claim { task, lease, grant })
     }

@@ -166,6 +166,20 @@ impl Replica {
         }
     }
 
+    /// A voter that was gone when it was asked is asked now.
+    pub(in crate::engine) fn ask_who_came_back(&mut self, peer: NodeId, now: Now) {
+        let Some(voters) = self.booth.voters.as_ref().filter(|voters| voters.at(&peer).next().is_some()) else {
+            return;
+        };
+        let version = voters.version;
+        let open = self.booth.running.iter().filter_map(|(register, running)| {
+            let proposal = running.proposal.as_ref().filter(|proposal| proposal.voters().version == version)?;
+            Some(BallotMessage::Question { register: register.to_string(), version, question: proposal.question()? })
+        });
+        let open: Vec<BallotMessage> = open.collect();
+        open.into_iter().for_each(|question| self.say(peer, question, now));
+    }
+
     /// Puts a question to every voter.
     fn put(&mut self, register: &Arc<str>, voters: &Voters, question: &Question, now: Now) {
         let mut nodes: Vec<NodeId> = voters.all().iter().map(|voter| voter.node).collect();
@@ -279,7 +293,7 @@ impl Replica {
         }
         let begun_us = running.at.begun_us;
         match step {
-            Step::Wait => {}
+            Step::Wait => self.give_up_hopeless(register, now),
             Step::Ask(question) => {
                 running.note_asked(&question);
                 if let Some(voters) = self.booth.voters.clone() {
@@ -295,6 +309,14 @@ impl Replica {
             Step::Lost { .. } => self.try_later(register, now),
             // The voters of now are on their way, or known by now.
             Step::Outdated { .. } => self.try_later(register, now),
+        }
+    }
+
+    /// Where hardly a quorum is left, one that refused is one too many: there is no use in waiting for those that are gone.
+    fn give_up_hopeless(&mut self, register: &Arc<str>, now: Now) {
+        let proposal = self.booth.running.get(register).and_then(|running| running.proposal.as_ref());
+        if proposal.is_some_and(|proposal| proposal.is_hopeless(|voter| self.reaches(voter))) {
+            self.try_later(register, now);
         }
     }
 

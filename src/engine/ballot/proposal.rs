@@ -105,6 +105,18 @@ impl<C: Change> Proposal<C> {
         matches!(self.phase, Phase::Accepting { .. })
     }
 
+    /// What voters are asked just now; none that is decided asks any more.
+    pub fn question(&self) -> Option<Question> {
+        let ballot = self.ballot;
+        match &self.phase {
+            Phase::Preparing { .. } => Some(Question::Prepare { ballot }),
+            Phase::Accepting { verdict: None, .. } => None,
+            Phase::Accepting { value, .. } => {
+                Some(Question::Accept { ballot, value: value.clone(), promise: ballot.next() })
+            }
+        }
+    }
+
     /// Takes the answer of one voter, as its connection names it, to the question of this ballot.
     pub fn on_answer(&mut self, voter: Voter, answer: Answer) -> Step<C::Verdict> {
         if !self.voters.has(&voter) {
@@ -136,6 +148,16 @@ impl<C: Change> Proposal<C> {
         }
     }
 
+    /// Whether nothing can come of it while only these voters answer: enough of them refused.
+    pub fn is_hopeless(&self, answers: impl Fn(&Voter) -> bool) -> bool {
+        let said_yes = |voter: &Voter| match &self.phase {
+            Phase::Preparing { answers } => answers.contains_key(voter),
+            Phase::Accepting { votes, .. } => votes.contains(voter),
+        };
+        !self.refused.is_empty()
+            && !self.voters.is_quorum(|voter| said_yes(voter) || answers(voter) && !self.refused.contains_key(voter))
+    }
+
     /// A quorum promised this ballot.
     fn promised(&mut self) -> Step<C::Verdict> {
         let Phase::Preparing { answers } = &self.phase else { return Step::Wait };
@@ -152,11 +174,9 @@ impl<C: Change> Proposal<C> {
                 return Step::Decided { verdict, promise };
             }
         };
-        let ballot = self.ballot;
-        let question = Question::Accept { ballot, value: value.clone(), promise: ballot.next() };
         self.phase = Phase::Accepting { value, verdict: Some(verdict), votes: BTreeSet::new() };
         self.refused.clear();
-        Step::Ask(question)
+        self.question().map_or(Step::Wait, Step::Ask)
     }
 }
 
@@ -296,5 +316,17 @@ mod tests {
         assert_eq!(proposal.on_answer(voter(3), Answer::Refused { promised: ballot(2, 2) }), Step::Wait);
         let lost = proposal.on_answer(voter(2), Answer::Refused { promised: ballot(3, 2) });
         assert_eq!(lost, Step::Lost { promised: ballot(3, 2) });
+    }
+
+    #[test]
+    fn one_refusal_is_enough_where_all_that_answer_are_needed() {
+        let (mut proposal, _) = Proposal::new(Booth::new().voters(), ballot(1, 1), Append(Some(1)));
+        let without = |gone: u8| move |other: &Voter| *other != voter(gone);
+        assert!(!proposal.is_hopeless(without(3)), "nobody refused");
+        assert_eq!(proposal.on_answer(voter(2), Answer::Refused { promised: ballot(2, 2) }), Step::Wait);
+        assert!(!proposal.is_hopeless(|_| true), "the third may answer yet");
+        assert!(proposal.is_hopeless(without(3)));
+        proposal.on_answer(voter(3), Answer::Promised { accepted: None });
+        assert!(!proposal.is_hopeless(without(3)), "it answered before it went");
     }
 }

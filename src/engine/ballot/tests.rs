@@ -223,6 +223,24 @@ fn a_voter_that_hears_that_its_disk_was_set_back_resigns_and_is_let_in_anew() {
 }
 
 #[test]
+fn a_voter_that_comes_back_is_asked_what_it_was_not_there_to_hear() {
+    let mut world = World::new(3);
+    world.settle();
+    world.partition(&[0], &[2]);
+    let now = world.now;
+    let id = world.nodes[0].replica.ask_lock("l", acquire(1), now);
+    world.carry_out(0);
+    // The one that was asked goes with the question before it hears it, and the other is back.
+    world.heal();
+    while world.deliver(0, 2) || world.deliver(2, 0) {}
+    world.partition(&[0], &[1]);
+    while world.deliver(0, 2) || world.deliver(2, 0) {}
+    let granted = |event: &Event| matches!(event, Event::Asked { id: of, outcome: Ok(_) } if *of == id);
+    assert_eq!(world.now, now, "nothing was waited for");
+    assert!(world.nodes[0].events.iter().any(granted), "{:?}", world.nodes[0].events);
+}
+
+#[test]
 fn a_power_cut_that_takes_what_was_only_passed_on_costs_nobody_a_vote() {
     let mut world = World::new(3);
     world.settle();

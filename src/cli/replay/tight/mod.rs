@@ -58,6 +58,7 @@ pub async fn replay_tight(plan: &Plan, clients: &[Client], tight: Tight, output:
         crew: &crew,
         clients,
         tasks: plan.tasks.iter().enumerate().map(|(index, task)| (task.id.as_str(), index)).collect(),
+        cut_off: Mutex::default(),
         truth: Mutex::new(Truth::new(plan.tasks.iter().map(|task| task.id.clone()), &crew, begin)),
         counts: Mutex::default(),
     };

@@ -11,7 +11,7 @@ use crate::cli::replay::split::{cut_in_two, heal};
 use crate::cli::replay::tight::holding::check_rooms;
 use crate::cli::replay::tight::shift::Stage;
 use crate::cli::replay::tight::step::STILL_EVERY;
-use crate::cli::replay::tight::worker::{Begun, LEASE, Owed, Worker};
+use crate::cli::replay::tight::worker::{LEASE, Owed, Worker};
 use crate::cli::view::read_all;
 
 /// Events of a step: what is asked for at once.
@@ -86,7 +86,9 @@ impl<'a> Rounds<'a> {
         let ids: Vec<String> = order.iter().map(|index| self.ids[*index].clone()).collect();
         cut_in_two(&clients, &ids).await?;
         self.stage.count(|counts| counts.cuts += 1);
+        *self.stage.cut_off.lock() = smaller.iter().copied().collect();
         let worked = self.work_apart(ahead, events).await;
+        self.stage.cut_off.lock().clear();
         heal(self.stage.clients).await?;
         worked?;
         let equal = wait_equal(self.stage.clients).await?;
@@ -116,7 +118,6 @@ impl<'a> Rounds<'a> {
     async fn place_alone(&mut self, ahead: Vec<Worker>) -> Result<(), Error> {
         for worker in ahead {
             let begun = self.stage.settle(worker, true).await?;
-            self.stage.count(|counts| counts.placed_alone += u64::from(matches!(begun, Begun::Works(_))));
             if let Some(worker) = self.began(begun) {
                 self.waiting.push(worker);
             }

@@ -1,6 +1,6 @@
 //! One worker's time with a task: it claims one from the queue, takes room on its host, works, and lets it go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -28,6 +28,8 @@ pub struct Stage<'a> {
     pub clients: &'a [Client],
     /// The tasks of the plan, by their ids.
     pub tasks: BTreeMap<&'a str, usize>,
+    /// Nodes on the smaller side of a cut.
+    pub cut_off: Mutex<BTreeSet<usize>>,
     pub truth: Mutex<Truth>,
     pub counts: Mutex<Counts>,
 }
@@ -131,6 +133,8 @@ impl<'a> Stage<'a> {
         match self.place(&worker).await? {
             Ok(()) => {
                 worker.placed = true;
+                let alone_there = self.cut_off.lock().contains(&worker.by.node);
+                self.count(|counts| counts.placed_alone += u64::from(alone_there));
                 self.truth.lock().placed(worker.by.host, self.need(&worker));
                 self.work(&worker);
                 // A worker may leave this out, and one that is about to stand still does.
