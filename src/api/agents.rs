@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::docs::JSON;
 use super::operation::{Ask, Operation, Outcome, answer};
+use super::page::LIMIT;
 use super::problem::{Kind, Problem};
 use super::query::{Parameter, Takes};
 use crate::domain::agents::{AgentChange, AgentError, Letter, Message};
@@ -33,9 +34,6 @@ static SINCE: Parameter = Parameter {
     says: "Go on after what was read: the `next` of the answer before, from whatever node. It misses nothing that a split \
            brings late.",
 };
-static LIMIT: Parameter =
-    Parameter { name: "limit", takes: Takes::Integer { min: 1, max: 1_000 }, says: "Messages a page (default 100)." };
-const LIMIT_DEFAULT: u64 = 100;
 static FORGET: Parameter =
     Parameter { name: "forget", takes: Takes::Flag, says: "Takes the agent away altogether, with what it said." };
 
@@ -240,7 +238,7 @@ fn place(ask: &Ask) -> Result<(Token, usize), Problem> {
             "`since` is no place among messages: send the `next` of the answer before as it came, or leave it out";
         Problem::new(Kind::BadParameter, detail).with("parameter", SINCE.name)
     })?;
-    Ok((since, ask.params.integer(&LIMIT).unwrap_or(LIMIT_DEFAULT) as usize))
+    Ok((since, ask.params.limit()))
 }
 
 fn shown(inbox: &Inbox) -> Value {

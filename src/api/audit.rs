@@ -7,14 +7,13 @@ use serde_json::{Map, Value, json};
 use super::body::JSON_LINES;
 use super::docs::JSON;
 use super::operation::{Ask, Operation, Outcome, answer, with_clock};
+use super::page::LIMIT;
 use super::problem::{Kind, Problem};
 use super::query::{Parameter, Takes};
 use crate::engine::audit::ShelfError;
 use crate::history::audit::{self, ImportError, Query, Window};
 use crate::node::{AuditError, Node};
 
-const LIMIT_MAX: u64 = audit::query::PAGE_RECORDS_MAX as u64;
-const LIMIT_DEFAULT: u64 = 100;
 const ANY: Takes = Takes::Integer { min: 0, max: u64::MAX };
 
 static CONFLICT: Parameter = Parameter {
@@ -45,11 +44,6 @@ static SINCE: Parameter = Parameter { name: "since_ms", takes: ANY, says: "From 
 static UNTIL: Parameter = Parameter { name: "until_ms", takes: ANY, says: "Before this millisecond." };
 static NEWEST: Parameter = Parameter { name: "newest", takes: Takes::Flag, says: "The newest first." };
 static AFTER: Parameter = Parameter { name: "after", takes: ANY, says: "Go on here: the `next` of the page before." };
-static LIMIT: Parameter = Parameter {
-    name: "limit",
-    takes: Takes::Integer { min: 1, max: LIMIT_MAX },
-    says: "So many at most (default 100).",
-};
 static NODE: Parameter = Parameter {
     name: "node",
     takes: Takes::Text { bytes_max: 64 },
@@ -288,7 +282,7 @@ async fn query(ask: &Ask) -> Result<Query, Problem> {
         from_ms: ask.params.integer(&SINCE),
         until_ms: ask.params.integer(&UNTIL),
         newest_first: ask.params.flag(&NEWEST),
-        limit: ask.params.integer(&LIMIT).unwrap_or(LIMIT_DEFAULT) as usize,
+        limit: ask.params.limit(),
         cursor: ask.params.integer(&AFTER),
     })
 }
@@ -330,7 +324,7 @@ async fn patterns(ask: Ask) -> Outcome {
 }
 
 async fn points(ask: Ask) -> Outcome {
-    let limit = ask.params.integer(&LIMIT).unwrap_or(LIMIT_DEFAULT) as usize;
+    let limit = ask.params.limit();
     let (items, next) = ask.api.node.rollback_points(limit, ask.params.integer(&AFTER))?;
     Ok(answer(StatusCode::OK, &ask.clock, &json!({ "items": items, "next": next })))
 }

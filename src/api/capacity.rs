@@ -6,10 +6,9 @@ use serde_json::{Value, json};
 
 use super::docs::JSON;
 use super::operation::{Ask, Operation, Outcome, answer};
+use super::page::{AFTER, LIMIT};
 use super::problem::{Kind, Problem};
-use super::query::{Parameter, Takes};
 use crate::clock::ReplicaId;
-use crate::document::address::ID_BYTES_MAX;
 use crate::domain::capacity::{Amounts, Capacity, CapacityError};
 use crate::node::{EscrowError, Released};
 
@@ -34,15 +33,6 @@ const PROBLEMS: &[Kind] = &[
     Kind::Fenced,
     Kind::ShuttingDown,
 ];
-
-static AFTER: Parameter = Parameter {
-    name: "after",
-    takes: Takes::Text { bytes_max: ID_BYTES_MAX },
-    says: "Go on after this worker: the `next` of the page before.",
-};
-static LIMIT: Parameter =
-    Parameter { name: "limit", takes: Takes::Integer { min: 1, max: 1_000 }, says: "Workers a page (default 100)." };
-const LIMIT_DEFAULT: u64 = 100;
 
 /// What all of them have in common.
 const OPERATION: Operation = Operation {
@@ -197,8 +187,8 @@ fn shown(capacity: &Capacity) -> Value {
 }
 
 async fn list(ask: Ask) -> Outcome {
-    let limit = ask.params.integer(&LIMIT).unwrap_or(LIMIT_DEFAULT) as usize;
-    let (read, next) = ask.api.node.capacity().list(ask.params.text(&AFTER), limit);
+    let limit = ask.params.limit();
+    let (read, next) = ask.api.node.capacity().list(ask.params.after(), limit);
     let items: Vec<Value> = read.iter().map(shown).collect();
     Ok(answer(StatusCode::OK, &ask.clock, &json!({ "items": items, "next": next })))
 }

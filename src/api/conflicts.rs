@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::docs::{DURABILITY, JSON};
 use super::operation::{Ask, Operation, Outcome, answer};
+use super::page::{AFTER, LIMIT};
 use super::problem::{Kind, Problem};
 use super::query::{Parameter, Takes};
 use super::wire;
@@ -17,9 +18,6 @@ use crate::document::rule::Severity;
 use crate::history::ledger::Outcome as Fate;
 use crate::node::{ConflictFilter, Durability, Reopened, Resolution, ResolveError, Resolved, Rival};
 
-/// Conflicts, or entries of the ledger, in one answer.
-const LIMIT_MAX: u64 = 1_000;
-pub(super) const LIMIT_DEFAULT: u64 = 100;
 /// Longest name of whoever settles a conflict.
 const BY_BYTES_MAX: usize = 128;
 
@@ -39,16 +37,6 @@ static OLDER: Parameter = Parameter {
     name: "older_than_ms",
     takes: Takes::Integer { min: 0, max: u64::MAX },
     says: "Only conflicts whose newest sibling is at least so old.",
-};
-pub(super) static AFTER: Parameter = Parameter {
-    name: "after",
-    takes: Takes::Text { bytes_max: 64 },
-    says: "Go on after this id: the `next` of the page before.",
-};
-pub(super) static LIMIT: Parameter = Parameter {
-    name: "limit",
-    takes: Takes::Integer { min: 1, max: LIMIT_MAX },
-    says: "So many at most (default 100).",
 };
 static PREVIEW: Parameter =
     Parameter { name: "preview", takes: Takes::Flag, says: "Say what would be written, and write nothing." };
@@ -200,9 +188,9 @@ async fn list(ask: Ask) -> Outcome {
         severity: ask.params.text(&SEVERITY).and_then(|name| Severity::ALL.into_iter().find(|s| s.name() == name)),
         collection: ask.params.text(&COLLECTION).map(str::to_owned),
         older_than_ms: ask.params.integer(&OLDER),
-        after: ask.params.text(&AFTER).map(str::to_owned),
+        after: ask.params.after().map(str::to_owned),
     };
-    let limit = ask.params.integer(&LIMIT).unwrap_or(LIMIT_DEFAULT) as usize;
+    let limit = ask.params.limit();
     let behind = !ask.api.node.judged(JUDGED_WAIT).await;
     let (items, next) = ask.api.node.conflicts(&filter, limit);
     Ok(answer(StatusCode::OK, &ask.clock, &json!({ "items": items, "next": next, "behind": behind })))
@@ -302,7 +290,7 @@ async fn undo(ask: Ask) -> Outcome {
 }
 
 async fn ledger(ask: Ask) -> Outcome {
-    let limit = ask.params.integer(&LIMIT).unwrap_or(LIMIT_DEFAULT) as usize;
+    let limit = ask.params.limit();
     let rivals = ask.api.node.ledger(ask.params.text(&DOCUMENT), ask.params.integer(&BEFORE), limit + 1);
     let next = (rivals.len() > limit).then(|| rivals[limit - 1].number);
     let items: Vec<Value> = rivals

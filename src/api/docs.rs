@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::condition::{self, Condition, quoted};
 use super::operation::{Ask, CONSISTENCY, Operation, Outcome, answer};
+use super::page::{AFTER, LIMIT};
 use super::problem::{Kind, Problem};
 use super::query::{Parameter, Takes};
 use super::{advisor, owned, policies, schemas, wire};
@@ -41,15 +42,7 @@ static PREFIX: Parameter = Parameter {
     takes: Takes::Text { bytes_max: ID_BYTES_MAX },
     says: "Only ids that start with this.",
 };
-static AFTER: Parameter = Parameter {
-    name: "after",
-    takes: Takes::Text { bytes_max: ID_BYTES_MAX },
-    says: "Only ids after this one, in byte order: the `next` of the page before.",
-};
-static LIMIT: Parameter =
-    Parameter { name: "limit", takes: Takes::Integer { min: 1, max: 1_000 }, says: "Documents a page (default 100)." };
 
-const LIMIT_DEFAULT: u64 = 100;
 /// Bytes of a page of a list; a page that would be larger ends earlier and says where to go on.
 const PAGE_BYTES_MAX: usize = 16 << 20;
 
@@ -259,8 +252,8 @@ pub(super) async fn commit(ask: Ask, writes: Vec<DocumentWrite>) -> Result<Respo
 
 async fn list(ask: Ask) -> Outcome {
     check_collection(ask.collection())?;
-    let (prefix, after) = (ask.params.text(&PREFIX).unwrap_or(""), ask.params.text(&AFTER));
-    let limit = ask.params.integer(&LIMIT).unwrap_or(LIMIT_DEFAULT) as usize;
+    let (prefix, after) = (ask.params.text(&PREFIX).unwrap_or(""), ask.params.after());
+    let limit = ask.params.limit();
     let listing = ask.api.node.list(ask.collection(), prefix, after, limit);
     let clock = ask.clock_with(&listing.token);
     Ok(page(listing.items, listing.next, &clock))

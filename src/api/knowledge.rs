@@ -8,17 +8,13 @@ use serde_json::{Map, Value, json};
 use super::conflicts::durability;
 use super::docs::{DURABILITY, JSON};
 use super::operation::{Ask, Operation, Outcome, answer};
+use super::page::{AFTER, LIMIT};
 use super::problem::{Kind, Problem};
 use super::query::{Parameter, Takes};
 use super::wire;
-use crate::document::address::ID_BYTES_MAX;
 use crate::domain::knowledge::item::NAME_BYTES_MAX;
 use crate::domain::knowledge::{Item, Options};
 use crate::node::{KnowledgeError, KnowledgeFilter, Similar};
-
-/// Items, or findings, in one answer.
-const LIMIT_MAX: u64 = 1_000;
-const LIMIT_DEFAULT: u64 = 100;
 
 static TYPE: Parameter =
     Parameter { name: "type", takes: Takes::Text { bytes_max: NAME_BYTES_MAX }, says: "Only items of this type." };
@@ -29,11 +25,6 @@ static TEXT: Parameter = Parameter {
     takes: Takes::Text { bytes_max: 1_024 },
     says: "Only items whose content holds all of these words, in any case.",
 };
-static AFTER: Parameter = Parameter {
-    name: "after",
-    takes: Takes::Text { bytes_max: ID_BYTES_MAX },
-    says: "Go on after this id: the `next` of the page before.",
-};
 static CLASS: Parameter = Parameter {
     name: "class",
     takes: Takes::OneOf(&["contradiction", "duplicate", "overlap"]),
@@ -43,11 +34,6 @@ static BEFORE: Parameter = Parameter {
     name: "before",
     takes: Takes::Integer { min: 0, max: u64::MAX },
     says: "Go on before this number: the `next` of the page before.",
-};
-static LIMIT: Parameter = Parameter {
-    name: "limit",
-    takes: Takes::Integer { min: 1, max: LIMIT_MAX },
-    says: "So many at most (default 100). A page may hold fewer and still have a `next`.",
 };
 
 pub(super) static OPERATIONS: &[Operation] = &[
@@ -211,7 +197,7 @@ const FIELDS: [&str; 7] = ["type", "content", "source", "confidence", "urgency",
 async fn list(ask: Ask) -> Outcome {
     let text = |parameter| ask.params.text(parameter).map(str::to_owned);
     let filter = KnowledgeFilter { kind: text(&TYPE), source: text(&SOURCE), text: text(&TEXT), after: text(&AFTER) };
-    let limit = ask.params.integer(&LIMIT).unwrap_or(LIMIT_DEFAULT) as usize;
+    let limit = ask.params.limit();
     let page = ask.api.node.knowledge(filter, limit).await?;
     let item = |(id, mut fields): (String, Map<String, Value>)| {
         fields.insert("id".to_owned(), id.into());
@@ -271,7 +257,7 @@ async fn similar(ask: Ask) -> Outcome {
 }
 
 async fn findings(ask: Ask) -> Outcome {
-    let limit = ask.params.integer(&LIMIT).unwrap_or(LIMIT_DEFAULT) as usize;
+    let limit = ask.params.limit();
     let (class, before) = (ask.params.text(&CLASS), ask.params.integer(&BEFORE));
     let mut items = ask.api.node.knowledge_findings(class, before, limit + 1);
     let more = items.len() > limit;

@@ -9,25 +9,16 @@ use serde_json::{Value, json};
 use super::docs::JSON;
 use super::operation::{Ask, Operation, Outcome, answer};
 use super::owned;
+use super::page::{AFTER, LIMIT};
 use super::problem::{Kind, Problem};
-use super::query::{Parameter, Takes};
 use crate::engine::ballot::AskError;
-use crate::engine::ballot::lock::{NAME_MAX, RequestId};
+use crate::engine::ballot::lock::RequestId;
 use crate::node::{Grant, Lock, LockError, LockStatus};
 
 /// Longest wait of one request, ms: well under the time a request may take.
 pub(super) const WAIT_MS_MAX: u64 = 30_000;
 const PATH: &str = "/v1/locks/{*id}";
 const PROBLEMS: &[Kind] = &[Kind::NoQuorum, Kind::Undecided, Kind::TooNew, Kind::BadParameter];
-
-static AFTER: Parameter = Parameter {
-    name: "after",
-    takes: Takes::Text { bytes_max: NAME_MAX },
-    says: "Go on after this name: the `next` of the page before.",
-};
-static LIMIT: Parameter =
-    Parameter { name: "limit", takes: Takes::Integer { min: 1, max: 1_000 }, says: "Locks a page (default 100)." };
-const LIMIT_DEFAULT: u64 = 100;
 
 pub(super) static OPERATIONS: &[Operation] = &[
     Operation {
@@ -270,8 +261,8 @@ async fn read(ask: Ask) -> Outcome {
 }
 
 async fn list(ask: Ask) -> Outcome {
-    let limit = ask.params.integer(&LIMIT).unwrap_or(LIMIT_DEFAULT) as usize;
-    let (items, next) = ask.api.node.locks_held(ask.params.text(&AFTER), limit);
+    let limit = ask.params.limit();
+    let (items, next) = ask.api.node.locks_held(ask.params.after(), limit);
     let is_voter = ask.api.node.voters().is_voter;
     Ok(answer(StatusCode::OK, &ask.clock, &json!({ "items": items, "next": next, "is_voter": is_voter })))
 }

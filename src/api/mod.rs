@@ -28,6 +28,7 @@ mod locks;
 mod openapi;
 mod operation;
 mod owned;
+mod page;
 mod partitions;
 mod policies;
 mod problem;

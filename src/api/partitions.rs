@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::docs::JSON;
 use super::operation::{Ask, Operation, Outcome, answer};
+use super::page::LIMIT;
 use super::problem::{Kind, Problem};
 use super::query::{Parameter, Takes};
 use crate::domain::partitions::Partition;
@@ -16,9 +17,6 @@ static BEFORE: Parameter = Parameter {
     takes: Takes::Text { bytes_max: 64 },
     says: "Go on before this id: the `next` of the page before.",
 };
-static LIMIT: Parameter =
-    Parameter { name: "limit", takes: Takes::Integer { min: 1, max: 1_000 }, says: "Partitions a page (default 100)." };
-const LIMIT_DEFAULT: u64 = 100;
 /// How its conflicts were settled follows what is read within a moment.
 const JUDGED_WAIT: Duration = Duration::from_secs(1);
 
@@ -109,7 +107,7 @@ pub(super) fn schemas() -> Value {
 }
 
 async fn list(ask: Ask) -> Outcome {
-    let limit = ask.params.integer(&LIMIT).unwrap_or(LIMIT_DEFAULT) as usize;
+    let limit = ask.params.limit();
     let (partitions, next) = ask.api.node.partitions().list(ask.params.text(&BEFORE), limit);
     let items: Vec<Value> = partitions.iter().map(shortened).collect();
     Ok(answer(StatusCode::OK, &ask.clock, &json!({ "items": items, "next": next })))

@@ -7,9 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::body::Received;
 use super::condition;
-use super::conflicts::{AFTER, LIMIT, LIMIT_DEFAULT};
 use super::docs::{DURABILITY, JSON, commit};
 use super::operation::{Ask, Operation, Outcome, answer};
+use super::page::{AFTER, LIMIT};
 use super::problem::{Kind, Problem};
 use crate::conflict::Policy;
 use crate::conflict::policies::{HEEDED_MAX, PREVIEWED};
@@ -224,8 +224,8 @@ async fn test(ask: Ask) -> Outcome {
 
 async fn preview(ask: Ask) -> Outcome {
     let policy = parse(ask.received()?)?;
-    let limit = ask.params.integer(&LIMIT).unwrap_or(LIMIT_DEFAULT) as usize;
-    let mut preview = ask.api.node.preview(policy, ask.params.text(&AFTER), limit);
+    let limit = ask.params.limit();
+    let mut preview = ask.api.node.preview(policy, ask.params.after(), limit);
     for previewed in &mut preview.changed {
         // The policy that is asked about has no name, so what names it begins with its version.
         let unnamed = previewed.then.policy.as_mut().filter(|policy| policy.starts_with('@'));

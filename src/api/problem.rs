@@ -145,7 +145,7 @@ impl Kind {
             Self::BadClock => ("bad-clock", 400, "The Folkmoot-Clock header is malformed"),
             Self::ForeignHost => ("foreign-host", 403, "The Host header does not name this API"),
             Self::ForeignOrigin => ("foreign-origin", 403, "The Origin header does not name this API"),
-            Self::NotFound => ("not-found", 404, "The document does not exist"),
+            Self::NotFound => ("not-found", 404, "There is nothing of this name"),
             Self::NoSuchPath => ("no-such-path", 404, "The API has no such path"),
             Self::ChaosDisabled => ("chaos-disabled", 404, "Chaos is not enabled on this node"),
             Self::MethodNotAllowed => ("method-not-allowed", 405, "The path does not take this method"),

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::docs::JSON;
 use super::operation::{Ask, Operation, Outcome, answer};
+use super::page::{AFTER, LIMIT};
 use super::problem::{Kind, Problem};
 use super::query::{Parameter, Takes};
 use crate::engine::fence::FenceState;
@@ -33,14 +34,6 @@ static OF: Parameter = Parameter {
     takes: Takes::Text { bytes_max: 256 },
     says: "Only those of this node, by its id, or by the name of the member.",
 };
-static AFTER: Parameter = Parameter {
-    name: "after",
-    takes: Takes::Text { bytes_max: 32 },
-    says: "Go on after this id: the `next` of the page before.",
-};
-static LIMIT: Parameter =
-    Parameter { name: "limit", takes: Takes::Integer { min: 1, max: 1_000 }, says: "Replicas a page (default 100)." };
-const LIMIT_DEFAULT: u64 = 100;
 static BY: Parameter =
     Parameter { name: "by", takes: Takes::Text { bytes_max: 128 }, says: "Who does it, for the record." };
 /// Of the words that say why, bytes.
@@ -155,8 +148,8 @@ struct Reason {
 }
 
 async fn list(ask: Ask) -> Outcome {
-    let limit = ask.params.integer(&LIMIT).unwrap_or(LIMIT_DEFAULT) as usize;
-    let (items, next) = ask.api.node.replicas().list(ask.params.text(&OF), ask.params.text(&AFTER), limit);
+    let limit = ask.params.limit();
+    let (items, next) = ask.api.node.replicas().list(ask.params.text(&OF), ask.params.after(), limit);
     Ok(answer(StatusCode::OK, &ask.clock, &json!({ "items": items, "next": next })))
 }
 

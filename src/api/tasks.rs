@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use super::docs::JSON;
 use super::operation::{Ask, Operation, Outcome, answer};
+use super::page::{AFTER, LIMIT};
 use super::problem::{Kind, Problem};
 use super::query::{Parameter, Takes};
-use crate::document::address::ID_BYTES_MAX;
 use crate::domain::tasks::{Ended, NAME_MAX, Task, TaskError, TaskSpec};
 use crate::node::{Claim, Receipt, TasksError};
 
@@ -57,14 +57,6 @@ static STATE: Parameter = Parameter {
     takes: Takes::OneOf(&["pending", "claimed", "running", "done", "failed", "cancelled"]),
     says: "Only those that stand so.",
 };
-static AFTER: Parameter = Parameter {
-    name: "after",
-    takes: Takes::Text { bytes_max: ID_BYTES_MAX },
-    says: "Go on after this id: the `next` of the page before.",
-};
-static LIMIT: Parameter =
-    Parameter { name: "limit", takes: Takes::Integer { min: 1, max: 1_000 }, says: "Tasks a page (default 100)." };
-const LIMIT_DEFAULT: u64 = 100;
 
 /// What all of them have in common.
 const OPERATION: Operation = Operation {
@@ -282,9 +274,9 @@ fn yes() -> bool {
 }
 
 async fn list(ask: Ask) -> Outcome {
-    let limit = ask.params.integer(&LIMIT).unwrap_or(LIMIT_DEFAULT) as usize;
+    let limit = ask.params.limit();
     let state = ask.params.text(&STATE).and_then(|name| name.parse().ok());
-    let (items, next) = ask.api.node.tasks().list(ask.params.text(&QUEUE), state, ask.params.text(&AFTER), limit);
+    let (items, next) = ask.api.node.tasks().list(ask.params.text(&QUEUE), state, ask.params.after(), limit);
     Ok(answer(StatusCode::OK, &ask.clock, &json!({ "items": items, "next": next })))
 }
 

@@ -9,9 +9,8 @@ use serde_json::{Value, json};
 use super::docs::JSON;
 use super::locks::WAIT_MS_MAX;
 use super::operation::{Ask, Operation, Outcome, answer};
+use super::page::{AFTER, LIMIT};
 use super::problem::{Kind, Problem};
-use super::query::{Parameter, Takes};
-use crate::document::address::ID_BYTES_MAX;
 use crate::domain::vms::{Vm, VmError, VmSpec};
 use crate::node::{Grant, Receipt, VmsError};
 
@@ -69,15 +68,6 @@ const RUNS: &[Kind] = &[
     Kind::Fenced,
     Kind::ShuttingDown,
 ];
-
-static AFTER: Parameter = Parameter {
-    name: "after",
-    takes: Takes::Text { bytes_max: ID_BYTES_MAX },
-    says: "Go on after this id: the `next` of the page before.",
-};
-static LIMIT: Parameter =
-    Parameter { name: "limit", takes: Takes::Integer { min: 1, max: 1_000 }, says: "VMs a page (default 100)." };
-const LIMIT_DEFAULT: u64 = 100;
 
 /// What all of them have in common.
 const OPERATION: Operation = Operation {
@@ -292,8 +282,8 @@ fn shown(vm: &Vm) -> Value {
 }
 
 async fn list(ask: Ask) -> Outcome {
-    let limit = ask.params.integer(&LIMIT).unwrap_or(LIMIT_DEFAULT) as usize;
-    let (vms, next) = ask.api.node.vms().list(ask.params.text(&AFTER), limit);
+    let limit = ask.params.limit();
+    let (vms, next) = ask.api.node.vms().list(ask.params.after(), limit);
     let items: Vec<Value> = vms.iter().map(shown).collect();
     Ok(answer(StatusCode::OK, &ask.clock, &json!({ "items": items, "next": next })))
 }

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use super::docs::JSON;
 use super::operation::{Ask, Operation, Outcome, answer};
+use super::page::{AFTER, LIMIT};
 use super::problem::{Kind, Problem};
 use super::query::{Parameter, Takes};
-use crate::document::address::ID_BYTES_MAX;
 use crate::domain::workers::{Needs, Resources, Selector, Status, Worker, WorkerError, WorkerSpec};
 use crate::node::{Receipt, WorkerFilter, WorkersError};
 
@@ -44,14 +44,6 @@ static LABELS: Parameter = Parameter {
     takes: Takes::Text { bytes_max: 4_096 },
     says: "Only workers with these labels: `zone=eu,disk=ssd`.",
 };
-static AFTER: Parameter = Parameter {
-    name: "after",
-    takes: Takes::Text { bytes_max: ID_BYTES_MAX },
-    says: "Go on after this id: the `next` of the page before.",
-};
-static LIMIT: Parameter =
-    Parameter { name: "limit", takes: Takes::Integer { min: 1, max: 1_000 }, says: "Workers a page (default 100)." };
-const LIMIT_DEFAULT: u64 = 100;
 /// Candidates of one answer.
 const CANDIDATES_MAX: usize = 1_000;
 
@@ -235,14 +227,14 @@ fn shown(worker: &Worker) -> Value {
 }
 
 async fn list(ask: Ask) -> Outcome {
-    let limit = ask.params.integer(&LIMIT).unwrap_or(LIMIT_DEFAULT) as usize;
+    let limit = ask.params.limit();
     let status = ask.params.text(&STATUS);
     let filter = WorkerFilter {
         status: status.and_then(|name| Status::ALL.into_iter().find(|status| status.name() == name)),
         active: ask.params.flag(&ACTIVE),
         labels: ask.params.text(&LABELS).unwrap_or_default().parse()?,
     };
-    let (workers, next) = ask.api.node.workers().list(&filter, ask.params.text(&AFTER), limit);
+    let (workers, next) = ask.api.node.workers().list(&filter, ask.params.after(), limit);
     let items: Vec<Value> = workers.iter().map(shown).collect();
     Ok(answer(StatusCode::OK, &ask.clock, &json!({ "items": items, "next": next })))
 }

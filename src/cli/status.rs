@@ -104,8 +104,8 @@ enum PeersCommand {
     },
     /// Take a lost member out of the cluster, by a quorum: nobody waits for it any more
     Evict {
-        /// Its node id
-        node: String,
+        /// Its node id, or its name
+        member: String,
         /// Do it; without this, only say what would happen
         #[arg(long)]
         yes: bool,
@@ -117,18 +117,31 @@ enum PeersCommand {
 pub async fn peers(args: PeersArgs, output: Output) -> Result<(), Error> {
     match args.command {
         PeersCommand::Ls { api } => list_peers(api, output).await,
-        PeersCommand::Evict { node, yes: false, .. } => {
-            output.say(format!(
-                "{node} would be taken out of the cluster: nobody waits for it any more, and should it come back, what only it has is \
-                 taken over and what was removed meanwhile stays removed. Add --yes to do it"
-            ));
-            Ok(())
-        }
-        PeersCommand::Evict { node, yes: true, api } => {
+        PeersCommand::Evict { member, yes, api } => {
             let client = api.client()?;
+            let node = named(&ClusterView::read(&client).await?, &member)?;
+            if !yes {
+                return Err(Error::Usage(format!(
+                    "{member} ({node}) would be taken out of the cluster: nobody waits for it any more, and should it come back, what \
+                     only it has is taken over and what was removed meanwhile stays removed. Say --yes to do it"
+                )));
+            }
             let path = format!("/v1/peers/{}{}", encode(&node, false), query(&[("by", Some(whoever(None)))]));
             let evicted: Value = client.parse(&client.delete(&path).await?)?;
-            output.either(&evicted, || format!("{node} is no member any more"))
+            output.either(&evicted, || format!("{member} is no member any more"))
+        }
+    }
+}
+
+/// The id of the member that has this id, or this name and has not left.
+fn named(view: &ClusterView, member: &str) -> Result<String, Error> {
+    let is_it = |known: &&MemberView| known.node == member || known.name == member && known.state != "left";
+    let ids: Vec<&str> = view.members.iter().filter(is_it).map(|known| known.node.as_str()).collect();
+    match ids[..] {
+        [id] => Ok(id.to_owned()),
+        [] => Err(Error::Nothing(format!("no member has the id or the name {member}: `folkmoot status` lists them"))),
+        _ => {
+            Err(Error::Usage(format!("several members are called {member}: give the id of one, {}", ids.join(" or "))))
         }
     }
 }

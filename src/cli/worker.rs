@@ -192,7 +192,7 @@ pub async fn worker(args: WorkerArgs, output: Output) -> Result<(), Error> {
             let body = json!({ "needs": needs.named(), "labels": labels.unwrap_or_default(), "limit": limit });
             let ranked = ask(&api.client()?, Method::POST, "/v1/assign", Some(body)).await?;
             if ranked["candidates"].as_array().is_none_or(Vec::is_empty) {
-                output.say("no active worker could take it");
+                return Err(Error::Nothing("no active worker could take it".to_owned()));
             }
             if output.json {
                 return output.compact(&ranked);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use folkmoot::clock::{ClusterId, Incarnation, NodeId, ReplicaId};
+use folkmoot::engine::ballot::StoreId;
 use folkmoot::engine::message::{Hello, Message};
 use folkmoot::net;
 use futures::future::join_all;
@@ -119,7 +120,8 @@ async fn liar(n: u8, cluster: ClusterId, target: NodeId, address: String) -> usi
     let (handle, mut events) = net::start(config).unwrap();
     let replica = ReplicaId { node: handle.local(), incarnation: Incarnation([n; 16]) };
     let (name, software) = (format!("liar-{n}"), "garbage/1".to_owned());
-    let hello = Message::Hello(Hello { replica, cluster: Some(cluster), name, software }).encode();
+    let (cluster, store) = (Some(cluster), StoreId([5; 16]));
+    let hello = Message::Hello(Hello { replica, cluster, name, software, store, heard: None }).encode();
     while sent < FRAMES / 10 {
         let link = link_up(&mut events, target).await;
         // Known well enough to be listened to, and then nothing but lies: some of what it said, cut short.
