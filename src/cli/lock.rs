@@ -129,7 +129,8 @@ fn line(lock: &Value) -> String {
     let name = lock["name"].as_str().unwrap_or_default();
     let holder = lock["holder"].as_str().unwrap_or("nobody");
     let waiting = lock["waiting"].as_array().map_or(0, Vec::len);
-    format!("{name}\t{holder}\ttoken {}\t{waiting} waiting", lock["token"])
+    let lease = lock["lease_ms"].as_u64().map_or_else(|| "-".to_owned(), |ms| format!("lease {ms} ms"));
+    format!("{name}\t{holder}\ttoken {}\t{lease}\t{waiting} waiting", lock["token"])
 }
 
 fn path(name: &str) -> String {

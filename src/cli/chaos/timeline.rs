@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::sim::fault::{Fault, FaultKind};
 use crate::sim::scenario::{Cluster, DiskTimes, Expectation, Network};
+use crate::sim::workload::Kind;
 use crate::sim::{Plan, Scenario};
 
 /// Something that is done to the hosts.
@@ -116,6 +117,11 @@ impl Timeline {
         }
         if scenario.cluster.skew_ms != Cluster::default().skew_ms {
             self.skip(CLOCKS);
+        }
+        for kind in [Kind::Task, Kind::Place, Kind::Vm, Kind::Fence].map(Kind::name) {
+            if scenario.workload.mix.contains_key(kind) {
+                self.skip(&format!("mix {kind}: a quorum decides about a field instead, as with `decide`"));
+            }
         }
         if !scenario.limits.is_empty() {
             self.skip("limits: a node's bounds are built in");
