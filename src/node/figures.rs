@@ -185,6 +185,11 @@ fn ballot_figures(replica: &Replica) -> Vec<Figure> {
             "Locks that somebody holds, as this voter accepted them; 0 at a node that is no voter",
             booth.locks_held().len() as f64,
         ),
+        gauge(
+            "folkmoot_ballot_registers",
+            "Registers that this voter keeps: locks, documents with decided fields, and tasks, that ever were; at most 1,048,576",
+            booth.acceptor().len() as f64,
+        ),
     ]
 }
 
