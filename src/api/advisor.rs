@@ -117,7 +117,7 @@ pub(super) fn schemas() -> Value {
 
 async fn read(ask: Ask) -> Outcome {
     let status = ask.api.node.advisor().await?;
-    Ok(answer(StatusCode::OK, &ask.clock, &json!(status)))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &json!(status)))
 }
 
 #[derive(Deserialize)]
@@ -150,7 +150,7 @@ async fn explain(ask: Ask) -> Outcome {
         }
         explained => explained?,
     };
-    Ok(answer(StatusCode::OK, &ask.clock, &json!(explained)))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &json!(explained)))
 }
 
 /// A model written as a plain document, as an import does, must still be a model: every node reads it.

@@ -185,11 +185,11 @@ fn agents(ask: &Ask) -> Agents {
 
 async fn list(ask: Ask) -> Outcome {
     let items = agents(&ask).list()?;
-    Ok(answer(StatusCode::OK, &ask.clock, &json!({ "items": items })))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &json!({ "items": items })))
 }
 
 async fn read(ask: Ask) -> Outcome {
-    Ok(answer(StatusCode::OK, &ask.clock, &json!(agents(&ask).get(ask.second_name())?)))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &json!(agents(&ask).get(ask.second_name())?)))
 }
 
 async fn join(ask: Ask) -> Outcome {
@@ -224,12 +224,12 @@ async fn send(ask: Ask) -> Outcome {
 async fn inbox(ask: Ask) -> Outcome {
     let (since, limit) = place(&ask)?;
     let inbox = agents(&ask).inbox(ask.second_name(), &since, limit);
-    Ok(answer(StatusCode::OK, &ask.clock, &shown(&inbox)))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &shown(&inbox)))
 }
 
 async fn messages(ask: Ask) -> Outcome {
     let (since, limit) = place(&ask)?;
-    Ok(answer(StatusCode::OK, &ask.clock, &shown(&agents(&ask).messages(&since, limit))))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &shown(&agents(&ask).messages(&since, limit))))
 }
 
 fn place(ask: &Ask) -> Result<(Token, usize), Problem> {

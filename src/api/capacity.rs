@@ -190,11 +190,11 @@ async fn list(ask: Ask) -> Outcome {
     let limit = ask.params.limit();
     let (read, next) = ask.api.node.capacity().list(ask.params.after(), limit);
     let items: Vec<Value> = read.iter().map(shown).collect();
-    Ok(answer(StatusCode::OK, &ask.clock, &json!({ "items": items, "next": next })))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &json!({ "items": items, "next": next })))
 }
 
 async fn read(ask: Ask) -> Outcome {
-    Ok(answer(StatusCode::OK, &ask.clock, &shown(&ask.api.node.capacity().read(ask.name())?)))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &shown(&ask.api.node.capacity().read(ask.name())?)))
 }
 
 async fn set(mut ask: Ask) -> Outcome {
@@ -203,14 +203,14 @@ async fn set(mut ask: Ask) -> Outcome {
     ask.working = None;
     let capacity = ask.api.node.capacity();
     capacity.set_limits(ask.name(), &limits).await?;
-    Ok(answer(StatusCode::OK, &ask.clock, &shown(&capacity.read(ask.name())?)))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &shown(&capacity.read(ask.name())?)))
 }
 
 async fn place(mut ask: Ask) -> Outcome {
     let amounts: Amounts = ask.json()?;
     ask.working = None;
     let placed = ask.api.node.capacity().place(ask.name(), ask.second_name(), &amounts).await?;
-    Ok(answer(StatusCode::OK, &ask.clock, &json!(placed)))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &json!(placed)))
 }
 
 async fn release(mut ask: Ask) -> Outcome {
@@ -220,13 +220,13 @@ async fn release(mut ask: Ask) -> Outcome {
         Released::Asked => "asked",
         Released::Nothing => "nothing",
     };
-    Ok(answer(StatusCode::OK, &ask.clock, &json!({ "released": released })))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &json!({ "released": released })))
 }
 
 async fn give_back(mut ask: Ask) -> Outcome {
     ask.working = None;
     let given = ask.api.node.capacity().give_back(ask.name()).await?;
-    Ok(answer(StatusCode::OK, &ask.clock, &json!({ "given": given })))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &json!({ "given": given })))
 }
 
 async fn reclaim(mut ask: Ask) -> Outcome {
@@ -236,7 +236,7 @@ async fn reclaim(mut ask: Ask) -> Outcome {
     })?;
     ask.working = None;
     let reclaimed = ask.api.node.capacity().reclaim(ask.name(), gone).await?;
-    Ok(answer(StatusCode::OK, &ask.clock, &json!({ "settled": reclaimed.settled, "freed": reclaimed.freed })))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &json!({ "settled": reclaimed.settled, "freed": reclaimed.freed })))
 }
 
 impl From<CapacityError> for Problem {

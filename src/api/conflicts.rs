@@ -193,14 +193,14 @@ async fn list(ask: Ask) -> Outcome {
     let limit = ask.params.limit();
     let behind = !ask.api.node.judged(JUDGED_WAIT).await;
     let (items, next) = ask.api.node.conflicts(&filter, limit);
-    Ok(answer(StatusCode::OK, &ask.clock, &json!({ "items": items, "next": next, "behind": behind })))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &json!({ "items": items, "next": next, "behind": behind })))
 }
 
 async fn read(ask: Ask) -> Outcome {
     let id = ask.name();
     ask.api.node.judged(JUDGED_WAIT).await;
     let conflict = ask.api.node.conflict(id).ok_or_else(|| Problem::from(ask.api.node.missing_conflict(id)))?;
-    Ok(answer(StatusCode::OK, &ask.clock, &json!(conflict)))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &json!(conflict)))
 }
 
 #[derive(Deserialize)]
@@ -305,7 +305,7 @@ async fn ledger(ask: Ask) -> Outcome {
             })
         })
         .collect();
-    Ok(answer(StatusCode::OK, &ask.clock, &json!({ "items": items, "next": next })))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &json!({ "items": items, "next": next })))
 }
 
 impl From<ResolveError> for Problem {

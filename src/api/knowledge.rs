@@ -253,7 +253,7 @@ async fn similar(ask: Ask) -> Outcome {
     };
     let findings = node.similar_knowledge(item, options).await?;
     let body = json!({ "findings": findings, "index": node.knowledge_indexed() });
-    Ok(answer(StatusCode::OK, &ask.clock, &body))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &body))
 }
 
 async fn findings(ask: Ask) -> Outcome {
@@ -264,7 +264,7 @@ async fn findings(ask: Ask) -> Outcome {
     items.truncate(limit);
     let next = items.last().filter(|_| more).map(|last| last.number);
     let body = json!({ "items": items, "next": next, "index": ask.api.node.knowledge_indexed() });
-    Ok(answer(StatusCode::OK, &ask.clock, &body))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &body))
 }
 
 impl From<KnowledgeError> for Problem {

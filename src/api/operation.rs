@@ -127,6 +127,11 @@ impl Ask {
         self.body.as_ref().ok_or_else(missing)
     }
 
+    /// The session's clock with all that this node has: what an answer showed of it, and what it did not find.
+    pub fn clock_now(&self) -> Token {
+        self.clock_with(&self.api.node.token())
+    }
+
     /// The session's clock after an answer that shows `seen`.
     pub fn clock_with(&self, seen: &Token) -> Token {
         let mut clock = self.clock.clone();

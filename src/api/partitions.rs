@@ -110,7 +110,7 @@ async fn list(ask: Ask) -> Outcome {
     let limit = ask.params.limit();
     let (partitions, next) = ask.api.node.partitions().list(ask.params.text(&BEFORE), limit);
     let items: Vec<Value> = partitions.iter().map(shortened).collect();
-    Ok(answer(StatusCode::OK, &ask.clock, &json!({ "items": items, "next": next })))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &json!({ "items": items, "next": next })))
 }
 
 fn shortened(partition: &Partition) -> Value {
@@ -133,5 +133,5 @@ async fn read(ask: Ask) -> Outcome {
         )
     };
     let partition = node.partitions().get(ask.name()).ok_or_else(none)?;
-    Ok(answer(StatusCode::OK, &ask.clock, &json!(partition)))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &json!(partition)))
 }

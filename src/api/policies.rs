@@ -137,7 +137,7 @@ pub(super) fn schemas() -> Value {
 
 async fn list(ask: Ask) -> Outcome {
     let items: Vec<Value> = ask.api.node.policies().into_iter().take(LIST_MAX).map(described).collect();
-    Ok(answer(StatusCode::OK, &ask.clock, &json!({ "items": items })))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &json!({ "items": items })))
 }
 
 fn described((name, version, policy): (String, String, Policy)) -> Value {
@@ -148,7 +148,7 @@ async fn read(ask: Ask) -> Outcome {
     let name = ask.name();
     let found = ask.api.node.policies().into_iter().find(|(known, ..)| known == name);
     let missing = || Problem::new(Kind::NotFound, format!("there is no policy `{name}`: GET /v1/policies lists them"));
-    Ok(answer(StatusCode::OK, &ask.clock, &described(found.ok_or_else(missing)?)))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &described(found.ok_or_else(missing)?)))
 }
 
 async fn put(ask: Ask) -> Outcome {
@@ -219,7 +219,7 @@ async fn test(ask: Ask) -> Outcome {
     let policy = Policy::parse(&policy.to_string()).map_err(|error| refused(&error))?;
     let results: Vec<_> = cases.iter().map(|sample| policy.try_on(sample)).collect();
     let passed = results.iter().all(|result| result.passed);
-    Ok(answer(StatusCode::OK, &ask.clock, &json!({ "passed": passed, "cases": results })))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &json!({ "passed": passed, "cases": results })))
 }
 
 async fn preview(ask: Ask) -> Outcome {
@@ -231,5 +231,5 @@ async fn preview(ask: Ask) -> Outcome {
         let unnamed = previewed.then.policy.as_mut().filter(|policy| policy.starts_with('@'));
         unnamed.into_iter().for_each(|policy| policy.insert_str(0, PREVIEWED));
     }
-    Ok(answer(StatusCode::OK, &ask.clock, &json!(preview)))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &json!(preview)))
 }

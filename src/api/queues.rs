@@ -107,12 +107,12 @@ fn shown(queue: &str, depth: &Depth) -> Value {
 async fn list(ask: Ask) -> Outcome {
     let queues = ask.api.node.queues();
     let items: Vec<Value> = queues.iter().map(|(queue, depth)| shown(queue, depth)).collect();
-    Ok(answer(StatusCode::OK, &ask.clock, &json!({ "items": items })))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &json!({ "items": items })))
 }
 
 async fn read(ask: Ask) -> Outcome {
     let depth = ask.api.node.queue(ask.name()).depth();
-    Ok(answer(StatusCode::OK, &ask.clock, &shown(ask.name(), &depth)))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &shown(ask.name(), &depth)))
 }
 
 async fn push(ask: Ask) -> Outcome {
@@ -135,5 +135,5 @@ async fn claim(mut ask: Ask) -> Outcome {
     let (lease, wait) = (Duration::from_millis(lease_ms), Duration::from_millis(wait_ms));
     let claim = ask.api.node.queue(ask.name()).claim(&worker, lease, wait).await?;
     let body = claim.as_ref().map_or_else(|| json!({ "task": null }), claimed);
-    Ok(answer(StatusCode::OK, &ask.clock, &body))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &body))
 }

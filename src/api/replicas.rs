@@ -150,11 +150,11 @@ struct Reason {
 async fn list(ask: Ask) -> Outcome {
     let limit = ask.params.limit();
     let (items, next) = ask.api.node.replicas().list(ask.params.text(&OF), ask.params.after(), limit);
-    Ok(answer(StatusCode::OK, &ask.clock, &json!({ "items": items, "next": next })))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &json!({ "items": items, "next": next })))
 }
 
 async fn read(ask: Ask) -> Outcome {
-    Ok(answer(StatusCode::OK, &ask.clock, &json!(ask.api.node.replicas().get(ask.name())?)))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &json!(ask.api.node.replicas().get(ask.name())?)))
 }
 
 async fn fence(ask: Ask) -> Outcome {
@@ -186,7 +186,7 @@ async fn decide(mut ask: Ask, state: FenceState, seq: Option<u64>, reason: Strin
         FenceState::Released => replicas.release(id, &by, &reason).await?,
         FenceState::Discarded => replicas.discard(id, &by, &reason).await?,
     };
-    Ok(answer(StatusCode::OK, &ask.clock, &json!(decided)))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &json!(decided)))
 }
 
 impl From<FenceError> for Problem {

@@ -277,7 +277,7 @@ async fn list(ask: Ask) -> Outcome {
     let limit = ask.params.limit();
     let state = ask.params.text(&STATE).and_then(|name| name.parse().ok());
     let (items, next) = ask.api.node.tasks().list(ask.params.text(&QUEUE), state, ask.params.after(), limit);
-    Ok(answer(StatusCode::OK, &ask.clock, &json!({ "items": items, "next": next })))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &json!({ "items": items, "next": next })))
 }
 
 async fn read(ask: Ask) -> Outcome {
@@ -285,7 +285,7 @@ async fn read(ask: Ask) -> Outcome {
 }
 
 fn shown(ask: &Ask, task: &Task) -> Outcome {
-    Ok(answer(StatusCode::OK, &ask.clock, &json!(task)))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &json!(task)))
 }
 
 async fn create(ask: Ask) -> Outcome {
@@ -303,7 +303,7 @@ async fn claim(mut ask: Ask) -> Outcome {
     let ClaimRequest { worker, lease_ms } = ask.json()?;
     ask.working = None;
     let claim = ask.api.node.tasks().claim(ask.name(), &worker, Duration::from_millis(lease_ms)).await?;
-    Ok(answer(StatusCode::OK, &ask.clock, &claimed(&claim)))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &claimed(&claim)))
 }
 
 /// A claim as it is answered.
@@ -320,7 +320,7 @@ async fn extend(mut ask: Ask) -> Outcome {
     ask.working = None;
     let extended = ask.api.node.tasks().extend(ask.name(), token).await?;
     let body = json!({ "token": token, "expires_in_ms": left_ms(extended.grant.expires), "cancel": extended.cancel });
-    Ok(answer(StatusCode::OK, &ask.clock, &body))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &body))
 }
 
 async fn give_back(ask: Ask) -> Outcome {

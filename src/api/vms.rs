@@ -285,11 +285,11 @@ async fn list(ask: Ask) -> Outcome {
     let limit = ask.params.limit();
     let (vms, next) = ask.api.node.vms().list(ask.params.after(), limit);
     let items: Vec<Value> = vms.iter().map(shown).collect();
-    Ok(answer(StatusCode::OK, &ask.clock, &json!({ "items": items, "next": next })))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &json!({ "items": items, "next": next })))
 }
 
 async fn read(ask: Ask) -> Outcome {
-    Ok(answer(StatusCode::OK, &ask.clock, &shown(&ask.api.node.vms().get(ask.name())?)))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &shown(&ask.api.node.vms().get(ask.name())?)))
 }
 
 async fn create(ask: Ask) -> Outcome {
@@ -315,7 +315,7 @@ async fn run(mut ask: Ask) -> Outcome {
     ask.working = None;
     let (lease, wait) = (Duration::from_millis(lease_ms), Duration::from_millis(wait_ms));
     let run = ask.api.node.vms().run(ask.name(), &worker, lease, wait).await?;
-    Ok(answer(StatusCode::OK, &ask.clock, &granted(&run.grant)))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &granted(&run.grant)))
 }
 
 fn granted(grant: &Grant) -> Value {
@@ -326,7 +326,7 @@ fn granted(grant: &Grant) -> Value {
 async fn renew(mut ask: Ask) -> Outcome {
     let TokenOnly { token } = ask.json()?;
     ask.working = None;
-    Ok(answer(StatusCode::OK, &ask.clock, &granted(&ask.api.node.vms().renew(ask.name(), token).await?)))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &granted(&ask.api.node.vms().renew(ask.name(), token).await?)))
 }
 
 async fn stop(mut ask: Ask) -> Outcome {
@@ -337,14 +337,14 @@ async fn stop(mut ask: Ask) -> Outcome {
         None => json!({ "released": true }),
         Some(cause) => json!({ "released": false, "cause": cause.to_string() }),
     };
-    Ok(answer(StatusCode::OK, &ask.clock, &body))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &body))
 }
 
 async fn migrate(mut ask: Ask) -> Outcome {
     let MigrateRequest { token, to } = ask.json()?;
     ask.working = None;
     let migration = ask.api.node.vms().migrate(ask.name(), token, &to).await?;
-    Ok(answer(StatusCode::OK, &ask.clock, &json!(migration)))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &json!(migration)))
 }
 
 async fn grow(ask: Ask) -> Outcome {

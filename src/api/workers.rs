@@ -236,11 +236,11 @@ async fn list(ask: Ask) -> Outcome {
     };
     let (workers, next) = ask.api.node.workers().list(&filter, ask.params.after(), limit);
     let items: Vec<Value> = workers.iter().map(shown).collect();
-    Ok(answer(StatusCode::OK, &ask.clock, &json!({ "items": items, "next": next })))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &json!({ "items": items, "next": next })))
 }
 
 async fn read(ask: Ask) -> Outcome {
-    Ok(answer(StatusCode::OK, &ask.clock, &shown(&ask.api.node.workers().get(ask.name())?)))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &shown(&ask.api.node.workers().get(ask.name())?)))
 }
 
 async fn register(ask: Ask) -> Outcome {
@@ -279,7 +279,7 @@ async fn undrain(ask: Ask) -> Outcome {
 async fn assign(ask: Ask) -> Outcome {
     let Wanted { needs, labels, limit } = ask.json()?;
     let candidates = ask.api.node.workers().assign(&Needs { needs, labels }, limit.min(CANDIDATES_MAX))?;
-    Ok(answer(StatusCode::OK, &ask.clock, &json!({ "candidates": candidates })))
+    Ok(answer(StatusCode::OK, &ask.clock_now(), &json!({ "candidates": candidates })))
 }
 
 fn written(ask: &Ask, receipt: &Receipt) -> Outcome {

@@ -249,12 +249,16 @@ impl Vm {
     }
 }
 
-/// A host begins to run a VM, or says so again.
-pub fn started(worker: &str) -> Vec<Edit> {
-    vec![
+/// A host begins to run a VM, or says so again. That it runs is written also where it reads so already: what is not written
+/// does not outlast a `stopped` that the host before it writes at the same time.
+pub fn started(vm: &Vm, worker: &str) -> Vec<Edit> {
+    let field = || "power_state".to_owned();
+    let anew = (vm.power == Power::Running).then(|| Edit::Unset { field: field() });
+    let runs = [
+        Edit::Set { field: field(), value: Power::Running.name().into() },
         Edit::Add { field: "running_on".into(), value: worker.into() },
-        Edit::Set { field: "power_state".into(), value: Power::Running.name().into() },
-    ]
+    ];
+    anew.into_iter().chain(runs).collect()
 }
 
 /// A host has stopped a VM. Where another says to run it, its state is left to that one.
@@ -341,6 +345,10 @@ mod tests {
         assert_eq!(one.migrate("ash"), Err(VmError::There("ash".into())));
         assert_eq!(two.migrate("elm"), Err(VmError::NotRunning), "nobody was decided upon");
         assert_eq!(stopped(&one, "ash").len(), 2);
+        assert_eq!(
+            (started(&one, "ash").len(), started(&vm(json!({ "power_state": "running" })), "ash").len()),
+            (2, 3)
+        );
         assert_eq!(stopped(&two, "ash").len(), 1, "oak says to run it");
     }
 

@@ -124,5 +124,6 @@ mutants! {
     OwnerGoesOn, "owner-goes-on", "who owns a VM does not stop when its lease ends";
     LeaseNotAwaited, "lease-not-awaited", "a lease counts as run out as soon as somebody reads it";
     EvictedAlone, "evicted-alone", "a member is written off though no quorum agreed";
+    SetBackUnheeded, "set-back-unheeded", "a voter goes on although its disk lacks what others heard it tell";
     RestoredDotsClaimed, "restored-dots-claimed", "a start claims one dot more of its last replica than its disk holds";
 }

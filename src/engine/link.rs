@@ -38,6 +38,11 @@ impl Replica {
         }
     }
 
+    /// All that there is a link to, whether or not it is established.
+    pub(super) fn linked(&self) -> Vec<NodeId> {
+        self.peers.iter().filter(|(_, peer)| peer.link.is_some()).map(|(id, _)| *id).collect()
+    }
+
     pub(super) fn greet(&mut self, peer: NodeId) {
         let hello = Hello {
             replica: self.id,
@@ -60,12 +65,11 @@ impl Replica {
         record.name = hello.name.clone();
         record.replica = Some(hello.replica);
         record.store = Some(hello.store);
+        record.heard_of_us = hello.heard;
         let again = record.link.as_mut().is_some_and(|link| std::mem::replace(&mut link.greeted, true));
         match (self.cluster(), hello.cluster) {
             (Some(ours), Some(theirs)) if ours == theirs => {
-                if let Some(heard) = hello.heard {
-                    self.on_heard_of(peer, heard, now);
-                }
+                self.heed_heard(now);
                 self.establish(peer, now);
             }
             (Some(ours), Some(_)) => self.refuse(peer, Refusal::OtherCluster { ours }),
@@ -118,8 +122,7 @@ impl Replica {
 
     /// Says hello again on links that were opened before the cluster was known.
     pub(super) fn greet_again(&mut self, now: Now) {
-        let peers: Vec<NodeId> = self.peers.iter().filter(|(_, peer)| peer.link.is_some()).map(|(id, _)| *id).collect();
-        for peer in peers {
+        for peer in self.linked() {
             self.greet(peer);
             let ours = self.cluster();
             if self.peers.get(&peer).and_then(|peer| peer.link.as_ref()).is_some_and(|link| link.greeted)

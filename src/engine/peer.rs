@@ -25,6 +25,8 @@ pub struct Peer {
     pub store: Option<StoreId>,
     /// What it told last of its own ops.
     pub heard: Option<Heard>,
+    /// What it heard of this node, as it says.
+    pub heard_of_us: Option<Heard>,
 }
 
 impl Peer {
@@ -40,6 +42,7 @@ impl Peer {
             replica: None,
             store: None,
             heard: None,
+            heard_of_us: None,
         }
     }
 

@@ -12,7 +12,7 @@ use crate::domain::tasks::{COLLECTION, Task, TaskState, is_task};
 pub type Depth = BTreeMap<TaskState, u64>;
 
 /// Who lost a task to another takes it that others ask for the same for so long, ms.
-const CONTENDED_MS: u64 = 2_000;
+const CONTENDED_MS: u64 = 500;
 /// Tasks between the places where two nodes begin that ask for the same: as many as each may ask for at once, about.
 const STRETCH: usize = 4;
 
@@ -125,20 +125,25 @@ impl Board {
     }
 
     /// Takes a task that may be handed out now off the board, until it is put back: the first, or while others ask for the
-    /// same, the first of this node's stretch of the lane. `rank`: where this node stands among those who may ask.
+    /// same, one that is as urgent, from this node's stretch of the lane. `rank`: where this node stands among those who may
+    /// ask.
     pub fn pick(&mut self, queue: &str, rank: usize, shunned: &BTreeSet<String>, now_ms: u64) -> Option<String> {
         let lane = self.queues.get_mut(queue)?;
         lane.ripen(now_ms, &self.tasks);
         let after = if lane.contended_until_ms > now_ms { rank * STRETCH } else { 0 };
-        let free = lane.ready.iter().map(|(_, id)| id).filter(|id| !self.busy.contains(*id) && !shunned.contains(*id));
-        let id = free.take(after + 1).last()?.clone();
+        let is_free = |id: &String| !self.busy.contains(id) && !shunned.contains(id);
+        let mut free = lane.ready.iter().filter(|(_, id)| is_free(id)).peekable();
+        let ((urgency, _), _) = *free.peek()?;
+        let (_, id) = free.take_while(|((of, _), _)| of == urgency).take(after + 1).last()?;
+        let id = id.clone();
         self.busy.insert(id.clone());
         Some(id)
     }
 
-    /// Another was faster.
+    /// Another was faster. However many are, every node begins at the first again in a while: who would begin there may not
+    /// be asking.
     pub fn note_lost(&mut self, queue: &str, now_ms: u64) {
-        if let Some(lane) = self.queues.get_mut(queue) {
+        if let Some(lane) = self.queues.get_mut(queue).filter(|lane| lane.contended_until_ms <= now_ms) {
             lane.contended_until_ms = now_ms + CONTENDED_MS;
         }
     }
@@ -252,7 +257,14 @@ mod tests {
         assert_eq!(board.pick("q", 0, &shunned, 0).as_deref(), Some("2"));
         assert_eq!(board.pick("q", 1, &none, 0).as_deref(), Some("6"));
         assert_eq!(board.pick("q", 7, &none, 0).as_deref(), Some("8"));
-        assert_eq!(board.pick("q", 1, &none, CONTENDED_MS).as_deref(), Some("1"), "it is over");
+        board.set("urgent", brief(TaskState::Pending, 5, 9, 0));
+        assert_eq!(board.pick("q", 7, &none, 0).as_deref(), Some("urgent"), "nobody passes over it");
+        board.note_lost("q", CONTENDED_MS - 1);
+        assert_eq!(
+            board.pick("q", 1, &none, CONTENDED_MS).as_deref(),
+            Some("1"),
+            "it is over, who ever lost meanwhile"
+        );
         assert_eq!(board.pick("other", 0, &none, 0), None);
     }
 

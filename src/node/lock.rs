@@ -65,7 +65,7 @@ pub enum LockError {
 
 /// Who has it now, where it is another.
 pub(super) fn later(token: u64, now: u64) -> String {
-    if now > token { format!("; another got it since, under {now}") } else { String::new() }
+    if now > token { format!("; it went on to token {now} since") } else { String::new() }
 }
 
 impl From<Unfit> for LockError {

@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::handle::Node;
 use super::token::Token;
-use crate::clock::Dot;
+use crate::clock::{Clock, Dot};
 use crate::document::{self, Address, Document, DocumentView, Schema};
 use crate::engine::Replica;
 use crate::engine::schemas::Origin;
@@ -49,6 +49,13 @@ pub struct Behind {
     pub reason: String,
 }
 
+fn unsettled(replica: &Replica, stable: &Clock) -> Token {
+    let mut token = Token::default();
+    let clock = replica.state().clock.iter().filter(|(slot, seq)| stable.get(*slot) < *seq);
+    clock.for_each(|(slot, seq)| token.see(replica.state().roster.id(slot), seq));
+    token
+}
+
 impl Node {
     pub fn read(&self, address: &Address) -> Read {
         let now_ms = self.now().wall_ms;
@@ -69,17 +76,23 @@ impl Node {
         let wanted = format!("{collection}/{prefix}");
         let after = after.map(|after| format!("{collection}/{after}")).filter(|after| *after >= wanted);
         let from = after.as_deref().map_or(Bound::Included(wanted.as_str()), Bound::Excluded);
-        let mut listing = Listing { items: Vec::new(), next: None, token: Token::default() };
+        // All that is here, since what a list does not hold was seen, too.
+        let token = unsettled(&replica, &stable);
+        let mut listing = Listing { items: Vec::new(), next: None, token };
         for (name, document) in replica.state().names_from(from).take_while(|(name, _)| name.starts_with(&wanted)) {
             let Some(view) = show(&replica, name, document, now_ms) else { continue };
             if listing.items.len() == limit {
                 listing.next = listing.items.last().map(|(id, _)| id.clone());
                 break;
             }
-            listing.token.see_document(document, &replica.state().roster, &stable);
             listing.items.push((name[collection.len() + 1..].to_owned(), view));
         }
         listing
+    }
+
+    /// What this node has and not every member.
+    pub fn token(&self) -> Token {
+        unsettled(&self.inner.replica.read(), &self.inner.stable.read())
     }
 
     /// Waits until this node has what the session has seen, at most for `wait`.

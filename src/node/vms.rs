@@ -153,7 +153,7 @@ impl Vms {
             }
         };
         let grant = decided.grant.ok_or(DecideError::Ask(AskError::Unknown))?;
-        self.edit(id, started(worker)).await?;
+        self.edit(id, started(&self.get(id)?, worker)).await?;
         Ok(VmRun { id: id.to_owned(), worker: worker.to_owned(), lease, grant })
     }
 
@@ -170,10 +170,17 @@ impl Vms {
     /// The worker has stopped the VM: says so, and lets another run it. Without a quorum only the first is done.
     pub async fn stop(&self, id: &str, worker: &str, token: u64) -> Result<VmStop, VmsError> {
         check_worker(worker)?;
-        let vm = self.get(id)?;
+        let (vm, address) = (self.get(id)?, address(id)?);
+        // Who has it again, under a later token, does not lose it by an old word, and who never had it stops nothing.
+        if let Ok(lock) = self.node.lock(address.as_str()).read().await {
+            let has_it = lock.holder.as_deref() == Some(worker);
+            if has_it && lock.token != token || !has_it && !vm.running_on.contains(worker) {
+                return Err(DecideError::NotHolder { address, token, now: lock.token }.into());
+            }
+        }
         self.edit(id, stopped(&vm, worker)).await?;
         self.leave_room(id, worker).await;
-        match self.node.decide(&address(id)?, &Vm::free(worker, token)).await {
+        match self.node.decide(&address, &Vm::free(worker, token)).await {
             Ok(_) => Ok(VmStop { unreleased: None }),
             Err(error @ (DecideError::Ask(_) | DecideError::NotHolder { .. } | DecideError::Differs { .. })) => {
                 Ok(VmStop { unreleased: Some(error) })
@@ -288,6 +295,13 @@ mod tests {
         assert!(refused.to_string().starts_with("100 more of `memory_mb` are needed; 88 are free"), "{refused}");
         assert_eq!(capacity.read("ash").unwrap().placements().0.len(), 1, "one that runs keeps its room");
         vms.stop("7", "ash", run.grant.token).await.unwrap();
+        let again = vms.run("7", "ash", Duration::from_secs(9), Duration::ZERO).await.unwrap();
+        for (worker, token) in [("ash", run.grant.token), ("oak", again.grant.token), ("oak", run.grant.token)] {
+            let refused = vms.stop("7", worker, token).await.unwrap_err();
+            assert!(matches!(refused, VmsError::Decide(DecideError::NotHolder { .. })), "{worker}: {refused}");
+        }
+        assert_eq!(capacity.read("ash").unwrap().placements().0.len(), 1, "an old word takes no room away");
+        vms.stop("7", "ash", again.grant.token).await.unwrap();
         vms.run("8", "ash", LEASE, Duration::ZERO).await.unwrap();
         assert_eq!(capacity.read("ash").unwrap().placements().0[0].thing, "vms/8");
         node.shutdown().await;

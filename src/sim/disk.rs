@@ -112,10 +112,15 @@ impl Disk {
 
     /// Goes back to an image, or becomes a copy of another disk.
     pub fn restore(&mut self, image: Image) {
+        self.rewind(image);
+        self.medium += 1;
+    }
+
+    /// Goes back to an image, and is the same disk.
+    pub fn rewind(&mut self, image: Image) {
         (self.image, self.in_flight) = (image, None);
         self.before.clear();
         self.epoch += 1;
-        self.medium += 1;
     }
 
     pub fn wipe(&mut self) {

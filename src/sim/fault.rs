@@ -45,8 +45,10 @@ pub enum FaultKind {
     Misdirect,
     /// The disk keeps an old version of a row that it said to have written, and the node restarts.
     LostWrite,
-    /// The node starts from an image of its disk of `ms` ago.
+    /// The node starts from an image of its disk of `ms` ago, copied back: the files are others.
     Restore,
+    /// The same, set back as a whole, block by block: nothing on the disk tells.
+    Rewind,
     /// A copy of the node's disk is started beside it, under the same keys.
     Clone,
     /// The wall clock runs `ms` off; may be negative.
@@ -134,7 +136,7 @@ impl FaultKind {
             Loss => &["p!"],
             Slow => &["factor!"],
             Skew | Jump => &[NODE, "ms!"],
-            Restore => &[NODE, "ms"],
+            Restore | Rewind => &[NODE, "ms"],
             Hostile => &[NODE, "does!"],
             _ => &[NODE],
         }
@@ -143,7 +145,7 @@ impl FaultKind {
     /// Faults that are over as soon as they happened, or never: `heal` means nothing for them.
     pub fn is_instant(self) -> bool {
         use FaultKind::*;
-        matches!(self, Jump | Join | Leave | BitFlip | Misdirect | LostWrite | Restore)
+        matches!(self, Jump | Join | Leave | BitFlip | Misdirect | LostWrite | Restore | Rewind)
     }
 }
 

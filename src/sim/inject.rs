@@ -35,7 +35,7 @@ impl World {
         let faults = self.plan.scenario.faults.clone();
         for (index, fault) in faults.iter().enumerate() {
             self.at(fault.at.us(), Next::Fault { fault: index });
-            if fault.kind == FaultKind::Restore {
+            if matches!(fault.kind, FaultKind::Restore | FaultKind::Rewind) {
                 let age_us = fault.ms.unwrap_or(0).unsigned_abs() * 1_000;
                 self.at(fault.at.us().saturating_sub(age_us), Next::Image { fault: index });
             }
@@ -108,7 +108,7 @@ impl World {
             DiskFull => self.hosts[node].disk.ailment = Ailment::Full,
             DiskError => self.hosts[node].disk.ailment = Ailment::Failing,
             DiskSlow => self.hosts[node].disk.ailment = Ailment::Slow,
-            BitFlip | Misdirect | LostWrite | Restore => self.tamper_with_disk(index, &fault, node),
+            BitFlip | Misdirect | LostWrite | Restore | Rewind => self.tamper_with_disk(index, &fault, node),
             Clone => self.clone_host(node),
             Skew | Jump => {
                 let ms = fault.ms.unwrap_or(0);
@@ -281,6 +281,7 @@ impl World {
             FaultKind::BitFlip => disk.flip_bit(chance),
             FaultKind::Misdirect => disk.misdirect(chance),
             FaultKind::LostWrite => disk.lose_write(chance),
+            FaultKind::Rewind => disk.rewind(self.faults.images.remove(&index).unwrap_or_default()),
             _ => disk.restore(self.faults.images.remove(&index).unwrap_or_default()),
         }
         self.after(50_000, Next::Start { host: node });

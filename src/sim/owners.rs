@@ -35,7 +35,9 @@ impl World {
         self.probes.reached_if(Probe::VmTakenOver, taken);
         self.vms.owners.insert(place, owner);
         self.check_owner(place);
-        self.edit_vm(place, started(&worker(place.0)));
+        if let Some(vm) = self.vm_at(place) {
+            self.edit_vm(place, started(&vm, &worker(place.0)));
+        }
         self.guest_writes(place);
         if let Some(run) = &mut self.vms.closing {
             run.insert(place.1);

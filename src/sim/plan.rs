@@ -199,7 +199,7 @@ impl Drawer {
                     let jumps = [hour, -hour, 700, -700, 5_000, -5_000];
                     _ = fault.ms.get_or_insert_with(|| *chance.pick(&jumps).unwrap_or(&hour));
                 }
-                Restore => _ = fault.ms.get_or_insert_with(|| chance.between(100, 4_000) as i64),
+                Restore | Rewind => _ = fault.ms.get_or_insert_with(|| chance.between(100, 4_000) as i64),
                 Hostile => {
                     use Misdeed::*;
                     let deeds = [Forge, Fork, Replay, Future, Flood, Lie];

@@ -32,6 +32,7 @@ probes! {
     Rebuilt, "a store is rebuilt from peers";
     Salvaged, "own batches are read back from a damaged store";
     RolledBack, "a peer has more of a node's ops than its disk";
+    SetBack, "a voter hears that its disk was set back";
     Cloned, "two processes under one identity are noticed";
     Forked, "two batches under one dot are noticed";
     Forged, "a batch with a wrong signature is noticed";

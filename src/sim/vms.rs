@@ -14,7 +14,7 @@ use super::workload::Transaction;
 use super::world::{Next, World};
 use crate::document::Address;
 use crate::document::plan::{Edit, Write};
-use crate::domain::vms::{COLLECTION, Vm, VmSpec};
+use crate::domain::vms::{COLLECTION, Power, Vm, VmSpec};
 use crate::engine::ballot::lock::RequestId;
 use crate::engine::ballot::{AskError, AskId, Decision, FieldsOutcome, Outcome, Take, Told};
 
@@ -241,6 +241,12 @@ impl World {
         let Some(home) = stayers.iter().copied().find(|host| self.hosts[*host].process.is_some()) else { return };
         if self.vms.made == 0 || !self.voters_stand(&stayers) {
             return;
+        }
+        let vms = (0..self.vms.made).filter_map(|vm| self.vm_at((home, vm)));
+        let wrongly = vms.filter(|vm| !vm.running_on.is_empty() && vm.power == Power::Stopped);
+        if let Some(vm) = { wrongly }.next() {
+            let text = format!("{} runs on {:?}, and reads as stopped", vm.id, vm.running_on);
+            return self.judge(home, wrong("vms", text));
         }
         self.vms.closing = Some(BTreeSet::new());
         (0..self.hosts.len()).for_each(|host| self.tend_host(host));

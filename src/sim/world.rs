@@ -487,8 +487,7 @@ impl World {
         self.note(host, None, What::Alarm, || alarm.to_string());
         let probe = match &alarm {
             Alarm::RolledBack { .. } => Some(Probe::RolledBack),
-            // The simulator's images lie on another medium, which a start finds by itself.
-            Alarm::SetBack { .. } => None,
+            Alarm::SetBack { .. } => Some(Probe::SetBack),
             Alarm::Cloned { .. } => Some(Probe::Cloned),
             Alarm::Forked { .. } => Some(Probe::Forked),
             Alarm::Forged { .. } => Some(Probe::Forged),

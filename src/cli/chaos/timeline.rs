@@ -215,7 +215,7 @@ impl Timeline {
                 self.gone.insert(node);
             }
             Clone => self.skip("clone: two processes under one identity cannot share an address"),
-            DiskFull | DiskError | DiskSlow | Misdirect | LostWrite => {
+            DiskFull | DiskError | DiskSlow | Misdirect | LostWrite | Rewind => {
                 self.skip(&format!("{}: this kernel has no device that does so", fault.kind));
             }
             Skew | Jump => self.skip(CLOCKS),

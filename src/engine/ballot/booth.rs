@@ -262,16 +262,21 @@ impl Booth {
         let before = self.voters.as_ref().map(|before| hash(VOTERS, &encode_serde(before)));
         self.acceptor.learn(voters.version);
         let row = encode_serde(&voters);
-        let gone = |(node, heard): (&NodeId, &Heard)| !voters.has(&Voter { node: *node, store: heard.store });
-        let gone: Vec<NodeId> = self.heard.iter().filter(|entry| gone(*entry)).map(|(node, _)| *node).collect();
+        // First: the row that holds the sum is written with what is kept last.
+        self.forget_heard_but_of(&voters);
         self.voters = Some(voters);
         self.keep(VOTERS.to_vec(), before, row);
-        for node in gone {
+    }
+
+    fn forget_heard_but_of(&mut self, voters: &Voters) {
+        let is_voter = |node: &NodeId, heard: &Heard| voters.has(&Voter { node: *node, store: heard.store });
+        let (kept, gone) = std::mem::take(&mut self.heard).into_iter().partition(|(node, heard)| is_voter(node, heard));
+        self.heard = kept;
+        let gone: BTreeMap<NodeId, Heard> = gone;
+        for (node, heard) in gone {
             let key = heard_key(&node);
-            if let Some(heard) = self.heard.remove(&node) {
-                self.sum = self.sum.wrapping_sub(hash(&key, &encode_serde(&heard)));
-                self.dirty.insert(key, None);
-            }
+            self.sum = self.sum.wrapping_sub(hash(&key, &encode_serde(&heard)));
+            self.dirty.insert(key, None);
         }
     }
 

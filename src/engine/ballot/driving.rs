@@ -26,6 +26,8 @@ use crate::engine::replica::Replica;
 const ATTEMPT_US: u64 = 1_000_000;
 /// Nothing is asked for longer than this, µs.
 const ASK_US: u64 = 5_000_000;
+/// Questions put to a voter that comes back. The rest is asked of it in their next attempt.
+const ASKED_AGAIN_MAX: usize = 64;
 /// Who was overtaken lets the other finish: so long, doubled each time up to 32 times, µs.
 const BACKOFF_US: u64 = 10_000;
 
@@ -176,7 +178,7 @@ impl Replica {
             let proposal = running.proposal.as_ref().filter(|proposal| proposal.voters().version == version)?;
             Some(BallotMessage::Question { register: register.to_string(), version, question: proposal.question()? })
         });
-        let open: Vec<BallotMessage> = open.collect();
+        let open: Vec<BallotMessage> = open.take(ASKED_AGAIN_MAX).collect();
         open.into_iter().for_each(|question| self.say(peer, question, now));
     }
 
@@ -203,7 +205,7 @@ impl Replica {
     /// `peer`: as the connection authenticates it.
     pub(in crate::engine) fn on_ballot(&mut self, peer: NodeId, message: BallotMessage, now: Now) {
         match message {
-            BallotMessage::Voters(voters) => self.on_voters(voters),
+            BallotMessage::Voters(voters) => self.on_voters(voters, now),
             BallotMessage::Question { register, version, question } => {
                 self.on_question(peer, register, version, &question, now);
             }
@@ -263,8 +265,7 @@ impl Replica {
     pub(in crate::engine) fn give_answers(&mut self, answers: Vec<Due>, now: Now) {
         for (to, message) in answers {
             // Who resigned meanwhile takes back what it was about to say.
-            let is_own = |store: &StoreId| *store == self.booth.store;
-            if !matches!(&message, BallotMessage::Answer { store, .. } if !is_own(store)) {
+            if message.store().is_none_or(|store| store == self.booth.store) {
                 self.say(to, message, now);
             }
         }

@@ -65,6 +65,14 @@ pub enum BallotMessage {
 }
 
 impl BallotMessage {
+    /// The store that its sender's word rests on.
+    pub fn store(&self) -> Option<StoreId> {
+        match self {
+            Self::Answer { store, .. } | Self::Listed { store, .. } | Self::Nominated { store, .. } => Some(*store),
+            _ => None,
+        }
+    }
+
     /// Whether what came from outside keeps to the bounds.
     pub fn check(&self) -> Result<(), DecodeError> {
         let name = |register: &String| (1..=REGISTER_MAX).contains(&register.len());

@@ -219,6 +219,7 @@ fn a_voter_that_hears_that_its_disk_was_set_back_resigns_and_is_let_in_anew() {
     assert!(world.replica(1).ballots().is_voter(&world.id(1)), "let in anew");
     assert_eq!(world.voters(0).len(), 3);
     world.partition(&[0], &[1, 2]);
+    assert!(world.replica(2).has_quorum(), "the others know of its store");
     assert!(matches!(world.lock(1, acquire(2)), Ok(LockVerdict::Held(lock)) if lock.token == 1));
 }
 

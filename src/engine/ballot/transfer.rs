@@ -40,11 +40,12 @@ const LIST_US: u64 = 1_000_000;
 
 impl Replica {
     /// Takes the voters as somebody tells them. A later version always wins: it was decided.
-    pub(super) fn on_voters(&mut self, voters: Voters) {
+    pub(super) fn on_voters(&mut self, voters: Voters, now: Now) {
         if self.booth.voters.as_ref().is_some_and(|known| known.version >= voters.version) {
             return;
         }
         self.take_voters(voters);
+        self.heed_heard(now);
     }
 
     /// An operator gives up a majority of the voters for lost: this node is the only one from now on. Where they are not
@@ -196,7 +197,7 @@ impl Replica {
         }
         transfer.change = None;
         if let Ok(Told::Voters(voters)) = outcome {
-            self.on_voters(voters.clone());
+            self.on_voters(voters.clone(), now);
             self.tend_voters(now);
         }
         true

@@ -75,6 +75,11 @@ impl Replica {
         if self.fences.by_slot.get(&slot).is_some_and(|known| known.version >= fence.version) {
             return;
         }
+        // What its node told before anybody knew of the fence, it still has.
+        let told = self.peers.get(&replica.node).map_or(0, |peer| peer.durable.get(slot));
+        if fence.bars(told) {
+            self.fences.told.insert(slot, told);
+        }
         self.fences.by_slot.insert(slot, fence.clone());
         let text = (&replica).into();
         self.lift_alarms(|alarm| matches!(alarm, Alarm::Fenced { replica, .. } if *replica == text));

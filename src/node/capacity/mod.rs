@@ -112,6 +112,8 @@ impl Capacities {
         limits.check()?;
         let address = address(worker)?;
         if self.read(worker).is_err() {
+            // A document that nothing is decided about yet would be there for nothing.
+            self.node.inner.replica.read().check_quorum().map_err(DecideError::from)?;
             let body = WriteBody::Put(Map::new());
             let write = DocumentWrite {
                 address: address.clone(),
