@@ -89,7 +89,10 @@ impl Replica {
         let queued = Queued { id, ask, begun_us: now.mono_us };
         let register: Arc<str> = register.into();
         if let Some(running) = self.booth.running.get_mut(&register) {
-            if running.queue.len() < QUEUED_MAX {
+            if matches!(queued.ask, Ask::Again) {
+                // All others wait for the voters to be the new ones.
+                running.queue.push_front(queued);
+            } else if running.queue.len() < QUEUED_MAX {
                 running.queue.push_back(queued);
             } else {
                 self.tell(id, Err(AskError::Busy), now);
@@ -302,6 +305,7 @@ impl Replica {
                 }
             }
             Step::Decided { verdict, promise } => {
+                self.booth.transfer.note_decided(register, promise.version);
                 self.booth.keep_promise(register, promise);
                 self.booth.tally.decided += 1;
                 self.booth.took.record(now.mono_us.saturating_sub(begun_us));
@@ -326,7 +330,8 @@ impl Replica {
         let Some(running) = self.booth.running.get_mut(register) else { return };
         self.booth.tally.lost += 1;
         running.proposal = None;
-        let most_us = BACKOFF_US << running.attempts.min(5);
+        let doubled = if matches!(running.at.ask, Ask::Again) { 1 } else { running.attempts.min(5) };
+        let most_us = BACKOFF_US << doubled;
         running.due_us = now.mono_us + most_us / 2 + draw % (most_us / 2);
     }
 

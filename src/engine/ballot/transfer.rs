@@ -1,6 +1,7 @@
 //! From one set of voters to another: every register is accepted by both before the old set goes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::ask::{Ask, Told, VOTERS, VotersChange};
 use super::booth::{AskId, Outcome};
@@ -24,6 +25,8 @@ pub struct Transfer {
     /// How far each voter of the old set has listed what it holds.
     listed: BTreeMap<Voter, Listing>,
     names: BTreeSet<String>,
+    /// What this node had decided under these voters, whoever asked: that is accepted anew, too.
+    decided: BTreeSet<Arc<str>>,
     again: BTreeMap<AskId, String>,
     change: Option<AskId>,
 }
@@ -37,6 +40,15 @@ enum Listing {
 
 /// A voter that does not list its registers within this is asked again, µs.
 const LIST_US: u64 = 1_000_000;
+
+impl Transfer {
+    pub(super) fn note_decided(&mut self, register: &Arc<str>, version: u64) {
+        if self.version == version {
+            self.names.remove(&**register);
+            self.decided.insert(register.clone());
+        }
+    }
+}
 
 impl Replica {
     /// Takes the voters as somebody tells them. A later version always wins: it was decided.
@@ -173,7 +185,8 @@ impl Replica {
             return;
         }
         let last = registers.last().cloned().filter(|_| registers.len() == LISTED_MAX);
-        transfer.names.extend(registers.into_iter().filter(|name| name != VOTERS));
+        let decided = &transfer.decided;
+        transfer.names.extend(registers.into_iter().filter(|name| name != VOTERS && !decided.contains(&**name)));
         if last.is_some() {
             return self.ask_to_list(voter, version, last, now);
         }
