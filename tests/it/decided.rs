@@ -86,7 +86,7 @@ async fn while_the_lock_of_a_document_is_held_only_its_token_decides_and_the_com
     assert_eq!(decided.ok(), "decided by a quorum, version 1\n");
     let read = at(&["get", "machines/7", "--consistency", "quorum"]).await.json();
     assert_eq!(read["host"], "ash");
-    assert_eq!(at(&["lock", "ls"]).await.ok(), "machines/7\tada\ttoken 1\t0 waiting\n");
+    assert_eq!(at(&["lock", "ls"]).await.ok(), "machines/7\tada\ttoken 1\tlease 30000 ms\t0 waiting\n");
     at(&["lock", "release", "machines/7", "--token", "1"]).await.ok();
     assert_eq!(at(&["lock", "ls"]).await.ok(), "");
 }
@@ -157,6 +157,9 @@ async fn a_lost_member_is_evicted_by_a_quorum_and_one_that_is_there_is_not() {
     let lost = cluster[4].id().to_owned();
     let evict = ["peers", "evict", lost.as_str(), "--yes"];
     assert!(at(&cluster[0], &evict).await.failed(5).contains("is not lost"));
+    let named = ["peers", "evict", "node-4"];
+    assert!(at(&cluster[0], &named).await.failed(2).contains(&lost), "asked about first, whose id it is");
+    at(&cluster[0], &["peers", "evict", "nobody", "--yes"]).await.failed(4);
     cluster[0].http.ask("DELETE", "/v1/peers/nonsense", &[], Value::Null).await.refused(400, "bad-parameter");
     let own = format!("/v1/peers/{}", cluster[0].id());
     cluster[0].http.ask("DELETE", &own, &[], Value::Null).await.refused(409, "not-lost");
