@@ -115,6 +115,7 @@ impl World {
         let place = (home, vms.chance.index(vms.made));
         let (draw, to) = (vms.chance.below(10), worker(vms.chance.index(hosts)));
         let Some(vm) = self.vm_at(place) else { return };
+        let is_awaited = vm.migration.as_ref().map(|migration| migration.to == worker(home));
         match self.vms.owners.get(&place).map(|owner| owner.token) {
             Some(_) if draw < 4 => self.guest_writes(place),
             Some(_) if draw < 5 => self.stop_vm(place),
@@ -126,7 +127,8 @@ impl World {
                 let edits = vm.grow("root", vm.disks.get("root").copied().unwrap_or_default() + draw);
                 self.edit_vm(place, edits.unwrap_or_default());
             }
-            None if draw < 8 => self.run_vm(place, vm.migration.is_some_and(|migration| migration.to == worker(home))),
+            // Most leave a VM alone that is to go elsewhere.
+            None if draw < 8 && (is_awaited != Some(false) || draw < 2) => self.run_vm(place, is_awaited == Some(true)),
             None => self.ask_vm(place, Errand::Read, &Decision::default()),
         }
     }
